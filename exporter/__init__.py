@@ -1,0 +1,1 @@
+"""kbit: one plan, two runtimes."""

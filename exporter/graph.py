@@ -1,0 +1,115 @@
+"""What onnx_ir lacks and every stage needs: constants of values, single consumers, small edits, verification."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import onnx_ir.passes.common as common_passes
+
+from exporter.errors import GraphError
+
+__all__ = [
+    "add_initializer",
+    "attribute",
+    "constant",
+    "consumers",
+    "fresh_name",
+    "is_graph_output",
+    "only_consumer",
+    "shape_of",
+    "verify",
+]
+
+
+def constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
+    """The array of an initializer or of a Constant node's output; None when the value is computed or a graph input."""
+    if value is None or value.is_graph_input():
+        return None
+    return None if value.const_value is None else value.const_value.numpy()
+
+
+def shape_of(value: ir.Value) -> tuple[int | None, ...] | None:
+    """Dimensions, None for a symbolic one; None when the rank is unknown."""
+    if value.shape is None:
+        return None
+    return tuple(d if isinstance(d, int) else None for d in value.shape)
+
+
+def consumers(value: ir.Value) -> list[ir.Node]:
+    """Nodes that read the value, each once, in the order of use."""
+    return list(dict.fromkeys(use.node for use in value.uses()))
+
+
+def is_graph_output(value: ir.Value) -> bool:
+    return value.is_graph_output()
+
+
+def only_consumer(value: ir.Value) -> ir.Node | None:
+    """The one node that reads the value, or None when there are more, none, or it is also a graph output."""
+    nodes = consumers(value)
+    return nodes[0] if len(nodes) == 1 and not value.is_graph_output() else None
+
+
+def attribute(node: ir.Node, name: str, default: object = None) -> object:
+    """Plain Python value of an attribute (int, float, str, tuple), or ``default``."""
+    found = node.attributes.get(name)
+    if found is None:
+        return default
+    value = found.value
+    return tuple(value) if isinstance(value, (list, tuple)) else value
+
+
+def fresh_name(graph: ir.Graph, stem: str) -> str:
+    """``stem``, or stem_1, stem_2 …: a value name not yet used in the graph."""
+    taken = {v.name for v in graph.inputs} | set(graph.initializers)
+    for node in graph:
+        taken.update(v.name for v in node.outputs)
+    name, count = stem, 0
+    while name in taken:
+        count += 1
+        name = f"{stem}_{count}"
+    return name
+
+
+def add_initializer(graph: ir.Graph, name: str, array: npt.NDArray[np.generic] | ir.TensorProtocol) -> ir.Value:
+    """Register a constant under exactly ``name`` (the caller makes it unique) and return its value."""
+    tensor = ir.tensor(array, name=name) if isinstance(array, np.ndarray) else array
+    value = ir.Value(name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
+def verify(model: ir.Model, after: str) -> None:
+    """Raise GraphError unless names are unique, every input is produced before its use and onnx's checker agrees.
+
+    ``after`` names the pass or stage that promised a sound graph.
+    """
+    seen: set[str] = set()
+    _claim(seen, [*model.graph.inputs, *model.graph.initializers.values()], after)
+    for node in model.graph:
+        for value in node.inputs:
+            if value is not None and value.name not in seen:
+                what = f"node {node.name!r} reads {value.name!r}, which nothing before it makes"
+                raise GraphError(f"after {after}: {what}")
+        _claim(seen, node.outputs, after)
+    for value in model.graph.outputs:
+        if value.name not in seen:
+            raise GraphError(f"after {after}: graph output {value.name!r} is made by no node")
+    try:
+        common_passes.CheckerPass()(model)
+    except Exception as error:  # the checker's own error types live in C++
+        raise GraphError(f"after {after}: {error}") from error
+
+
+def _claim(seen: set[str], values: Sequence[ir.Value], after: str) -> None:
+    for value in values:
+        if not value.name:
+            if value.uses():
+                raise GraphError(f"after {after}: a value that is read has no name")
+            continue
+        if value.name in seen and not (value.is_graph_input() and value.is_initializer()):
+            raise GraphError(f"after {after}: two values are named {value.name!r}")
+        seen.add(value.name)

@@ -1,0 +1,12 @@
+"""The table of operators: everything that planning, emission and the documentation know of one is in its row."""
+
+from __future__ import annotations
+
+from exporter.ops import activation, conv, elementwise, matmul, norm, pool, reduce, shape
+from exporter.ops.op import Fixed, Float, Free, Int8Rule, Op, Same
+
+__all__ = ["OPS", "Fixed", "Float", "Free", "Int8Rule", "Op", "Same"]
+
+_FAMILIES = (activation, conv, elementwise, matmul, norm, pool, reduce, shape)
+
+OPS: dict[str, Op] = {row.type: row for family in _FAMILIES for row in family.ROWS}

@@ -1,0 +1,70 @@
+"""What we know of one ONNX operator: one frozen row each, collected in ``exporter.ops.OPS``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import onnx_ir as ir
+
+if TYPE_CHECKING:
+    from exporter.ops.lowering import Lowering
+
+__all__ = ["Fixed", "Float", "Free", "InputRole", "Int8Rule", "Op", "Same"]
+
+# activation  a tensor computed from the model's inputs (or a constant that stands in for one)
+# weight      quantized per channel when it is a constant; otherwise it counts as an activation
+# bias        int32 at input scale x weight scale
+# static      never quantized: shapes, axes, indices, pads, conditions
+InputRole = Literal["activation", "weight", "bias", "static"]
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """Integer kernels in both runtimes rescale: the output has its own calibrated range."""
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """Integers pass through: all activation inputs and outputs must share scale and zero point."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """The output's int8 scale and zero point are set by the TFLite kernel (tflite/kernels/activations.cc)."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True, slots=True)
+class Float:
+    """Runs in float between DequantizeLinear and QuantizeLinear; ``why`` is shown to the user."""
+
+    why: str
+
+
+Int8Rule = Free | Same | Fixed | Float
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One operator.
+
+    type         ONNX op type (default domain)
+    int8         what its output's numbers look like in an int8 graph
+    inputs       role by input index; the last one repeats (Concat)
+    weight_axis  channel axis of the weight input for per-channel scales
+    lower        writes the TFLite operators for one node; None: not in TFLite, and refused there
+    """
+
+    type: str
+    int8: Int8Rule
+    inputs: tuple[InputRole, ...] = ("activation",)
+    weight_axis: Callable[[ir.Node], int] | None = None
+    lower: Callable[[Lowering], None] | None = None
+
+    def role(self, index: int) -> InputRole:
+        """Role of input ``index``."""
+        return self.inputs[min(index, len(self.inputs) - 1)]

@@ -1,0 +1,221 @@
+"""The frozen data that the stages hand to each other. No behaviour beyond checks and (de)serialisation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.errors import PlanError
+
+__all__ = [
+    "Grain",
+    "PerChannel",
+    "PerGroup",
+    "PerTensor",
+    "Plan",
+    "QParams",
+    "Role",
+    "Scheme",
+    "TensorPlan",
+    "TensorStats",
+]
+
+Role = Literal["activation", "weight", "bias"]
+
+
+@dataclass(frozen=True, slots=True)
+class PerTensor:
+    """One scale for the whole tensor: scale has shape []."""
+
+
+@dataclass(frozen=True, slots=True)
+class PerChannel:
+    """One scale for each index of ``axis`` (of the ONNX tensor): scale has shape [dim(axis)]."""
+
+    axis: int
+
+
+@dataclass(frozen=True, slots=True)
+class PerGroup:
+    """One scale for each run of ``size`` values along ``axis``; scale has the tensor's shape, that axis divided."""
+
+    axis: int
+    size: int
+
+
+Grain = PerTensor | PerChannel | PerGroup
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """What is asked for: width in bits, whether zero_point is fixed to 0, sign of the integers, grain of the scale."""
+
+    bits: int
+    symmetric: bool
+    signed: bool = True
+    grain: Grain = PerTensor()
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 32:
+            raise PlanError(f"a scheme of {self.bits} bits", "bits must be 1 to 32")
+
+    @property
+    def qmin(self) -> int:
+        """Smallest integer used; symmetric signed grids of up to 8 bits leave out -2^(k-1), as TFLite requires."""
+        if not self.signed:
+            return 0
+        narrow = self.symmetric and 1 < self.bits <= 8
+        return -(1 << (self.bits - 1)) + (1 if narrow else 0)
+
+    @property
+    def qmax(self) -> int:
+        return (1 << self.bits) - 1 if not self.signed else (1 << (self.bits - 1)) - 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QParams:
+    """The numbers: real = (integer - zero_point) * scale. scale f32 > 0; zero_point i32 of the same shape."""
+
+    scheme: Scheme
+    scale: npt.NDArray[np.float32]
+    zero_point: npt.NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        scale = np.asarray(self.scale, np.float32)
+        zero_point = np.asarray(self.zero_point, np.int32)
+        if scale.shape != zero_point.shape:
+            raise PlanError(f"scale has shape {scale.shape}, zero_point {zero_point.shape}", "they must be equal")
+        rank = {PerTensor: 0, PerChannel: 1}.get(type(self.scheme.grain))
+        if rank is not None and scale.ndim != rank:
+            found = f"a {type(self.scheme.grain).__name__} scale of shape {scale.shape}"
+            raise PlanError(found, f"expected rank {rank}")
+        if not (np.isfinite(scale).all() and (scale > 0).all()):
+            raise PlanError("a scale that is zero, negative or not finite", "check the calibration data and weights")
+        if self.scheme.symmetric and zero_point.any():
+            raise PlanError("a symmetric scheme with a zero_point other than 0")
+        object.__setattr__(self, "scale", scale)
+        object.__setattr__(self, "zero_point", zero_point)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, QParams)
+            and self.scheme == other.scheme
+            and np.array_equal(self.scale, other.scale)
+            and np.array_equal(self.zero_point, other.zero_point)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TensorStats:
+    """What calibration saw of one activation.
+
+    low, high     exact minimum and maximum over all samples
+    count         number of values seen
+    histogram     counts i64[bins] of the values sampled, over [edge_low, edge_high] in equal bins
+    channel_low/high  f32[channels] over axis 1 (or the last axis of a rank-2 or rank-3 tensor), or None
+    """
+
+    low: float
+    high: float
+    count: int
+    histogram: npt.NDArray[np.int64]
+    edge_low: float
+    edge_high: float
+    channel_low: npt.NDArray[np.float32] | None = None
+    channel_high: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPlan:
+    """The decision for one value of the graph. ``qparams`` is None when it stays float; ``why`` is for people."""
+
+    name: str
+    role: Role
+    qparams: QParams | None
+    why: str
+    rounder: str = "nearest"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The one source of every scale and zero point in every artifact.
+
+    tensors      by ONNX value name, in graph order
+    float_nodes  node name -> the reason why it runs in float
+    """
+
+    tensors: Mapping[str, TensorPlan]
+    float_nodes: Mapping[str, str] = field(default_factory=dict)
+
+    FORMAT = 1
+
+    def to_json(self) -> str:
+        """Deterministic text; floats are written so that they read back to the same float32."""
+        tensors = [_tensor_to_dict(t) for t in self.tensors.values()]
+        body = {"format": self.FORMAT, "tensors": tensors, "float_nodes": dict(self.float_nodes)}
+        return json.dumps(body, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Raises PlanError for text that is not a plan of this format."""
+        try:
+            body = json.loads(text)
+            if body["format"] != cls.FORMAT:
+                raise PlanError(f"plan format {body['format']}", f"this version reads format {cls.FORMAT}")
+            tensors = [_tensor_from_dict(t) for t in body["tensors"]]
+            return cls({t.name: t for t in tensors}, body["float_nodes"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise PlanError(f"not a plan: {error!r}", "make it again with kbit export") from error
+
+
+def _grain_to_dict(grain: Grain) -> dict[str, Any]:
+    match grain:
+        case PerTensor():
+            return {"per": "tensor"}
+        case PerChannel(axis):
+            return {"per": "channel", "axis": axis}
+        case PerGroup(axis, size):
+            return {"per": "group", "axis": axis, "size": size}
+
+
+def _grain_from_dict(body: Mapping[str, Any]) -> Grain:
+    match body["per"]:
+        case "tensor":
+            return PerTensor()
+        case "channel":
+            return PerChannel(body["axis"])
+        case "group":
+            return PerGroup(body["axis"], body["size"])
+        case other:
+            raise PlanError(f"unknown grain {other!r} in a plan")
+
+
+def _tensor_to_dict(tensor: TensorPlan) -> dict[str, Any]:
+    body: dict[str, Any] = {"name": tensor.name, "role": tensor.role, "why": tensor.why}
+    if tensor.qparams is not None:
+        q = tensor.qparams
+        body |= {
+            "rounder": tensor.rounder,
+            "bits": q.scheme.bits,
+            "symmetric": q.scheme.symmetric,
+            "signed": q.scheme.signed,
+            "grain": _grain_to_dict(q.scheme.grain),
+            "scale": q.scale.tolist(),
+            "zero_point": q.zero_point.tolist(),
+        }
+    return body
+
+
+def _tensor_from_dict(body: Mapping[str, Any]) -> TensorPlan:
+    if "bits" not in body:
+        return TensorPlan(body["name"], body["role"], None, body["why"])
+    scheme = Scheme(body["bits"], body["symmetric"], body["signed"], _grain_from_dict(body["grain"]))
+    qparams = QParams(scheme, np.asarray(body["scale"], np.float32), np.asarray(body["zero_point"], np.int32))
+    return TensorPlan(body["name"], body["role"], qparams, body["why"], body["rounder"])
