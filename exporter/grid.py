@@ -8,6 +8,8 @@ onnxruntime implements in core/util/qmath.h; zero is always exactly representabl
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,6 +18,7 @@ from exporter.types import Grain, PerChannel, PerGroup, PerTensor, QParams, Sche
 
 __all__ = ["bias_qparams", "dequantize", "pack_bits", "qparams_from_range", "quantize", "spread", "unpack_bits"]
 
+_Number = TypeVar("_Number", np.float32, np.int32)
 _Float = npt.NDArray[np.floating]
 _TINY = np.float32(2.0**-100)  # a range of zero width still needs a positive, invertible scale
 
@@ -46,7 +49,7 @@ def bias_qparams(input_scale: npt.ArrayLike, weight_scale: npt.NDArray[np.float3
     return QParams(Scheme(32, True, True, grain), np.maximum(scale, _TINY), np.zeros(scale.shape, np.int32))
 
 
-def spread(numbers: npt.NDArray[np.generic], shape: tuple[int, ...], grain: Grain) -> npt.NDArray[np.generic]:
+def spread(numbers: npt.NDArray[_Number], shape: tuple[int, ...], grain: Grain) -> npt.NDArray[_Number]:
     """Scales or zero points shaped so that they broadcast against a tensor of ``shape``."""
     match grain:
         case PerTensor():

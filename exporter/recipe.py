@@ -13,14 +13,14 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     pass
 
 
-class InputSpec(_Table):
+class InputSpec(_Table, frozen=True):
     """One model input: dimensions (a name is a dynamic dimension) and element type."""
 
     shape: list[int | str]
     dtype: str = "float32"
 
 
-class Model(_Table):
+class Model(_Table, frozen=True):
     """Where the model comes from. ``source``: module:callable | model.pt2 | model.onnx."""
 
     source: str
@@ -28,7 +28,7 @@ class Model(_Table):
     inputs: dict[str, InputSpec] = {}
 
 
-class LogMel(_Table):
+class LogMel(_Table, frozen=True):
     """Log-mel spectrogram of a waveform: [samples] -> [1, mels, frames] (natural log of power + 1e-6)."""
 
     sample_rate: int
@@ -39,7 +39,7 @@ class LogMel(_Table):
     fmax: float | None = None
 
 
-class Preprocess(_Table):
+class Preprocess(_Table, frozen=True):
     """From a raw sample to the model's input; applied in the order of the fields."""
 
     source_layout: Literal["NHWC", "NCHW"] | None = None
@@ -51,7 +51,7 @@ class Preprocess(_Table):
     std: list[float] | float = 1.0
 
 
-class Data(_Table):
+class Data(_Table, frozen=True):
     """Calibration and evaluation samples and how a sample becomes an input."""
 
     calibration: str | None = None
@@ -63,7 +63,7 @@ class Data(_Table):
     preprocess: dict[str, Preprocess] = {}
 
 
-class Quantize(_Table):
+class Quantize(_Table, frozen=True):
     """How the numbers are chosen. weights or activations = "float" leaves the model in float."""
 
     weights: Literal["int8", "float"] = "int8"
@@ -76,12 +76,12 @@ class Quantize(_Table):
     passes: list[str] | None = None
 
 
-class Targets(_Table):
+class Targets(_Table, frozen=True):
     names: list[str] = ["host"]
     runtimes: list[Literal["onnxruntime", "tflite"]] = ["onnxruntime", "tflite"]
 
 
-class Gates(_Table):
+class Gates(_Table, frozen=True):
     """What must hold for exit code 0; a gate that is None is not judged."""
 
     max_drop: float | None = None
@@ -91,7 +91,7 @@ class Gates(_Table):
     max_peak_bytes: int | None = None
 
 
-class Recipe(_Table):
+class Recipe(_Table, frozen=True):
     model: Model
     data: Data = Data()
     quantize: Quantize = Quantize()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from exporter.ops.op import Float, Op, Same
+from exporter.ops.op import Float, InputRole, Op, Same
 
 __all__ = ["ROWS"]
 
-_STATIC_TAIL = ("activation", "static")
+_STATIC_TAIL: tuple[InputRole, ...] = ("activation", "static")
 
 ROWS = (
     Op("Identity", Same()),
