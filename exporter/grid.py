@@ -90,7 +90,7 @@ def pack_bits(integers: npt.NDArray[np.integer], bits: int) -> npt.NDArray[np.ui
 def unpack_bits(packed: npt.NDArray[np.uint8], bits: int, count: int, *, signed: bool) -> npt.NDArray[np.int32]:
     """The inverse of pack_bits: i32[count]."""
     planes = np.unpackbits(packed, bitorder="little")[: count * bits].reshape(count, bits).astype(np.int32)
-    values = (planes << np.arange(bits, dtype=np.int32)).sum(axis=1, dtype=np.int32)
+    values: npt.NDArray[np.int32] = (planes << np.arange(bits, dtype=np.int32)).sum(axis=1, dtype=np.int32)
     if signed:
         values = np.where(values >= 1 << (bits - 1), values - (1 << bits), values)
     return values.astype(np.int32)

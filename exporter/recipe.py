@@ -77,8 +77,8 @@ class Quantize(_Table, frozen=True):
 
 
 class Targets(_Table, frozen=True):
-    names: list[str] = ["host"]
-    runtimes: list[Literal["onnxruntime", "tflite"]] = ["onnxruntime", "tflite"]
+    names: list[str] = msgspec.field(default_factory=lambda: ["host"])
+    runtimes: list[Literal["onnxruntime", "tflite"]] = msgspec.field(default_factory=lambda: ["onnxruntime", "tflite"])
 
 
 class Gates(_Table, frozen=True):
