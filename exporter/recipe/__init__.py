@@ -1,0 +1,43 @@
+"""The recipe: one TOML file that describes a run. Every key is also a command-line flag and a Python argument."""
+
+from __future__ import annotations
+
+from exporter.recipe.files import from_dict, read, schema, to_dict, to_toml, write
+from exporter.recipe.keys import KEYS, Key, parse_input, parse_setting, with_arguments, with_overrides
+from exporter.recipe.tables import (
+    Data,
+    Dtype,
+    Gates,
+    InputSpec,
+    LogMel,
+    Model,
+    Preprocess,
+    Quantize,
+    Recipe,
+    Targets,
+)
+
+__all__ = [
+    "KEYS",
+    "Data",
+    "Dtype",
+    "Gates",
+    "InputSpec",
+    "Key",
+    "LogMel",
+    "Model",
+    "Preprocess",
+    "Quantize",
+    "Recipe",
+    "Targets",
+    "from_dict",
+    "parse_input",
+    "parse_setting",
+    "read",
+    "schema",
+    "to_dict",
+    "to_toml",
+    "with_arguments",
+    "with_overrides",
+    "write",
+]

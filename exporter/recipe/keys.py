@@ -1,0 +1,139 @@
+"""Every key of the recipe as a flag and a Python argument, and recipes with some keys changed."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from exporter.errors import RecipeError
+from exporter.recipe.check import bare, expected, meta, struct, suggest
+from exporter.recipe.files import from_dict, to_dict
+from exporter.recipe.tables import Model, Recipe
+
+__all__ = ["KEYS", "Key", "parse_input", "parse_setting", "with_arguments", "with_overrides"]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key with a flag of its own: every one that is not below a table of free names.
+
+    path      dotted, as in the file          argument  Python argument; the flag is the same with dashes
+    expected  what a value may be, in words   is_path   a file or folder
+    """
+
+    path: str
+    argument: str
+    expected: str
+    default: Any
+    description: str
+    is_path: bool
+    type: Any
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.argument.replace("_", "-")
+
+    def parse(self, text: str) -> Any:
+        """The value of a flag: a string as it is, a list split at commas, anything else as in TOML."""
+        kind = bare(self.type)
+        if kind is str or typing.get_origin(kind) is Literal:
+            return text
+        if typing.get_origin(kind) is list and not text.startswith("["):
+            return [part.strip() for part in text.split(",")] if text else []
+        try:
+            return tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            return text  # the check of its type says what was expected
+
+
+def with_overrides(recipe: Recipe, overrides: Mapping[str, Any], where: str = "overrides") -> Recipe:
+    """The recipe with some keys changed: {"quantize.weights": "float"}, or nested tables; None restores the default.
+
+    Raises RecipeError, which names ``where``.
+    """
+    body = to_dict(recipe)
+    for path, value in overrides.items():
+        nested: Any = value
+        for part in reversed(path.split(".")):
+            nested = {part: nested}
+        _merge(body, nested)
+    return from_dict(body, where)
+
+
+def with_arguments(recipe: Recipe | None, arguments: Mapping[str, Any], where: str = "arguments") -> Recipe:
+    """The recipe with Python arguments on top (weights="int8", max_drop=0.5); None builds a new one.
+
+    Besides the leaves there are ``inputs`` and ``preprocess``, by input name. None means not given.
+    """
+    paths = {key.argument: key.path for key in KEYS} | {"inputs": "model.inputs", "preprocess": "data.preprocess"}
+    for argument in arguments:
+        if argument not in paths:
+            raise RecipeError(f"{where}: unknown argument {argument!r}", suggest(argument, paths))
+    given = {paths[name]: msgspec.to_builtins(value) for name, value in arguments.items() if value is not None}
+    if recipe is None:
+        if "model.source" not in given:
+            raise RecipeError(f"{where}: model.source is missing", "give a recipe or a model")
+        recipe = Recipe(Model(given.pop("model.source")))
+    return with_overrides(recipe, given, where)
+
+
+def parse_setting(text: str) -> dict[str, Any]:
+    """``data.preprocess.image.scale=0.0039``, one line of TOML, as nested tables."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        reason = str(error).partition(" (at ")[0]
+        raise RecipeError(f"--set {text}: not KEY=VALUE in TOML: {reason}", "strings need quotes") from error
+
+
+def parse_input(text: str) -> tuple[str, dict[str, Any]]:
+    """``image=batch,3,32,32:float32`` as a name and its table under model.inputs; float32 when left out."""
+    name, equals, spec = text.rpartition("=")
+    if not equals or not name:
+        raise RecipeError(f"--input {text}: expected NAME=DIM,DIM,…[:DTYPE]", "as in image=batch,3,32,32:float32")
+    dims, _, dtype = spec.partition(":")
+    parts = [part.strip() for part in dims.split(",")] if dims else []
+    shape = [int(part) if re.fullmatch(r"-?\d+", part) else part for part in parts]
+    return name, {"shape": shape, "dtype": dtype or "float32"}
+
+
+def _merge(body: dict[str, Any], change: Mapping[str, Any]) -> None:
+    for name, value in change.items():
+        if isinstance(value, Mapping) and isinstance(body.setdefault(name, {}), dict):
+            _merge(body[name], value)
+        elif value is None:
+            body.pop(name, None)
+        else:
+            body[name] = value
+
+
+def _leaves(table: type[msgspec.Struct], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for field in msgspec.structs.fields(table):
+        inner = struct(field.type)
+        if inner is not None:
+            yield from _leaves(inner, (*path, field.name))
+        elif typing.get_origin(bare(field.type)) is not dict:
+            yield (*path, field.name), field
+
+
+def _keys() -> Iterator[Key]:
+    leaves = list(_leaves(Recipe, ()))
+    names = [path[-1] for path, _ in leaves]
+    for path, field in leaves:
+        says = meta(field.type)
+        extra = says.extra or {}
+        argument = extra["argument"] or (path[-1] if names.count(path[-1]) == 1 else "_".join(path))
+        default = None if field.required else field.default
+        if field.default_factory is not msgspec.NODEFAULT:
+            default = field.default_factory()
+        description = says.description or ""
+        yield Key(".".join(path), argument, expected(field.type), default, description, extra["path"], field.type)
+
+
+KEYS: tuple[Key, ...] = tuple(_keys())

@@ -1,0 +1,163 @@
+"""The tables of a recipe. They are the one source: reading, flags, JSON Schema and docs/recipe.md come from them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+__all__ = [
+    "Data",
+    "Dtype",
+    "Gates",
+    "InputSpec",
+    "LogMel",
+    "Model",
+    "Preprocess",
+    "Quantize",
+    "Recipe",
+    "Table",
+    "Targets",
+]
+
+Dtype = Literal["float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"]
+
+
+def _says(description: str, *, path: bool = False, argument: str = "", **limits: Any) -> msgspec.Meta:
+    """What a key means and may be; ``path``: a file or folder, relative to the recipe."""
+    return msgspec.Meta(description=description, extra={"path": path, "argument": argument}, **limits)
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    pass
+
+
+class InputSpec(Table, frozen=True):
+    """One model input: dimensions (a name is a dynamic dimension) and element type."""
+
+    shape: Annotated[list[int | str], _says("dimensions; a name makes that one dynamic")]
+    dtype: Annotated[Dtype, _says("element type")] = "float32"
+
+    def __post_init__(self) -> None:
+        if any(d < 1 if isinstance(d, int) else not d for d in self.shape):
+            raise ValueError("a shape needs integers >= 1 and names that are not empty")
+
+
+class Model(Table, frozen=True):
+    """Where the model comes from."""
+
+    source: Annotated[str, _says("module:callable, model.pt2 or model.onnx", min_length=1, path=True)]
+    checkpoint: (
+        Annotated[str, _says("weights for module:callable: .pt, .pth, .th or .safetensors", path=True)] | None
+    ) = None
+    inputs: Annotated[dict[str, InputSpec], _says("shape and dtype of each input, by name")] = {}
+
+
+class LogMel(Table, frozen=True):
+    """Log-mel spectrogram of a waveform: [samples] -> [1, mels, frames] (natural log of power + 1e-6)."""
+
+    sample_rate: Annotated[int, _says("samples per second", ge=1)]
+    n_fft: Annotated[int, _says("window and FFT length, samples", ge=2)] = 256
+    hop: Annotated[int, _says("step between frames, samples", ge=1)] = 128
+    mels: Annotated[int, _says("number of mel bands", ge=1)] = 40
+    fmin: Annotated[float, _says("lowest frequency, Hz", ge=0)] = 20.0
+    fmax: Annotated[float, _says("highest frequency, Hz; default half the sample rate", gt=0)] | None = None
+
+    def __post_init__(self) -> None:
+        top = self.sample_rate / 2 if self.fmax is None else self.fmax
+        if not self.fmin < top <= self.sample_rate / 2:
+            raise ValueError(f"fmin {self.fmin:g} < fmax {top:g} <= sample_rate / 2 does not hold")
+
+
+class Preprocess(Table, frozen=True):
+    """From a raw sample to the model's input; applied in the order of the fields."""
+
+    source_layout: (
+        Annotated[Literal["NHWC", "NCHW"], _says("how the data lies; the model's own layout is its shape")] | None
+    ) = None
+    length: Annotated[int, _says("pad with zeros or cut to this many samples", ge=1)] | None = None
+    resize: (
+        Annotated[
+            list[Annotated[int, msgspec.Meta(ge=1)]], _says("height and width, pixels", min_length=2, max_length=2)
+        ]
+        | None
+    ) = None
+    scale: Annotated[float, _says("multiplies the raw values")] = 1.0
+    log_mel: Annotated[LogMel, _says("log-mel spectrogram of a waveform")] | None = None
+    mean: Annotated[list[float] | float, _says("subtracted, one number or one per channel")] = 0.0
+    std: Annotated[list[float] | float, _says("divides, one number or one per channel")] = 1.0
+
+    def __post_init__(self) -> None:
+        if 0 in (self.std if isinstance(self.std, list) else [self.std]):
+            raise ValueError("std must not be 0")
+        lengths = {len(v) for v in (self.mean, self.std) if isinstance(v, list)}
+        if len(lengths) > 1 or 0 in lengths:
+            raise ValueError("mean and std must have one number per channel, both as many")
+
+
+class Data(Table, frozen=True):
+    """Calibration and evaluation samples and how a sample becomes an input."""
+
+    calibration: Annotated[str, _says(".npz, folder of images or wavs, or module:callable", path=True)] | None = None
+    evaluation: Annotated[str, _says("the same, with labels", path=True)] | None = None
+    metric: Annotated[str, _says("top1, top5, cosine, mse, spearman or module:callable", min_length=1)] = "top1"
+    calibration_samples: Annotated[int, _says("samples used at most", ge=1)] = 512
+    evaluation_samples: Annotated[int, _says("samples used at most", ge=1)] = 2000
+    batch_size: Annotated[int, _says("samples in one run of the float model", ge=1)] = 32
+    preprocess: Annotated[dict[str, Preprocess], _says("from raw sample to input, by input name")] = {}
+
+
+class Quantize(Table, frozen=True):
+    """How the numbers are chosen. weights or activations = "float" leaves the model in float."""
+
+    weights: Annotated[Literal["int8", "float"], _says("width of the weights")] = "int8"
+    activations: Annotated[Literal["int8", "float"], _says("width of the activations")] = "int8"
+    granularity: Annotated[Literal["channel", "tensor"], _says("one weight scale per this")] = "channel"
+    observer: Annotated[
+        Literal["minmax", "percentile", "mse", "entropy"], _says("how a range comes from what was seen")
+    ] = "minmax"
+    rounder: Annotated[Literal["nearest"], _says("how weights are rounded")] = "nearest"
+    io: Annotated[Literal["float32", "int8"], _says("type of the artifacts' inputs and outputs")] = "float32"
+    keep_float: Annotated[list[str], _says("nodes that stay in float: name patterns (fnmatch)")] = []
+    passes: Annotated[list[str], _says("graph passes, in order; default all that serve")] | None = None
+
+
+class Targets(Table, frozen=True):
+    """What the artifacts are for."""
+
+    names: Annotated[list[str], _says("devices; kbit targets lists them", min_length=1, argument="target")] = (
+        msgspec.field(default_factory=lambda: ["host"])
+    )
+    runtimes: Annotated[list[Literal["onnxruntime", "tflite"]], _says("one artifact for each", min_length=1)] = (
+        msgspec.field(default_factory=lambda: ["onnxruntime", "tflite"])
+    )
+
+    def __post_init__(self) -> None:
+        if len(set(self.runtimes)) < len(self.runtimes) or len(set(self.names)) < len(self.names):
+            raise ValueError("a name stands twice in a list")
+
+
+class Gates(Table, frozen=True):
+    """What must hold for exit code 0; a gate that is not given is not judged."""
+
+    max_drop: (
+        Annotated[float, _says("points of the metric that an artifact may lose against the float model", ge=0)] | None
+    ) = None
+    min_agreement: (
+        Annotated[float, _says("share of samples on which the artifacts give the same top-1", ge=0, le=1)] | None
+    ) = None
+    max_latency_ms: Annotated[float, _says("median latency of one sample, ms", gt=0)] | None = None
+    max_bytes: Annotated[int, _says("size of each artifact, bytes", ge=1)] | None = None
+    max_peak_bytes: Annotated[int, _says("peak resident memory of the run, bytes", ge=1)] | None = None
+
+
+class Recipe(Table, frozen=True):
+    """The whole run."""
+
+    model: Model
+    data: Data = Data()
+    quantize: Quantize = Quantize()
+    targets: Targets = Targets()
+    gates: Gates = Gates()
+    name: Annotated[str, _says("name of the bundle; default from the source")] | None = None
+    seed: Annotated[int, _says("of everything random", ge=0)] = 0
