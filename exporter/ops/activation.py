@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from exporter.ops.op import Fixed, Float, Free, Op, Same
+from exporter.ops.op import Fixed, Float, Free, Op
 
 __all__ = ["ROWS"]
 
 _NO_INT = Float("no integer kernel in ONNX Runtime")
 
 ROWS = (
-    Op("Relu", Same()),
-    Op("Clip", Same(), ("activation", "static", "static")),
+    Op("Relu", Free()),
+    Op("Clip", Free(), ("activation", "static", "static")),
     Op("LeakyRelu", Free()),
     Op("Sigmoid", Fixed(1 / 256, -128)),
     Op("Tanh", Fixed(1 / 128, 0)),

@@ -1,0 +1,197 @@
+"""Plan -> QDQ graph. Every number comes from the plan; the float graph is left as it was."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from exporter import graph
+from exporter.errors import PlanError
+from exporter.rounding import ROUNDERS
+from exporter.types import PerChannel, PerTensor, Plan, QParams, TensorPlan
+
+__all__ = ["apply"]
+
+_CLAMPS = frozenset({"Relu", "Clip"})
+
+
+def apply(model: ir.Model, plan: Plan, *, io: str = "float32") -> ir.Model:
+    """A new graph in standard QuantizeLinear / DequantizeLinear form.
+
+    Value ``x`` of the plan is followed by QuantizeLinear -> ``x_quantized`` -> DequantizeLinear ->
+    ``x_dequantized``; a graph output keeps its name after the DequantizeLinear. Weights and biases become
+    integer initializers ``w_quantized`` with a DequantizeLinear. A Relu or Clip that the integer range already
+    performs is dropped (Jacob et al. 2018, section 2.4). ``io="int8"`` leaves the graph's inputs and outputs int8.
+    Raises PlanError when the plan names a value that the graph does not have.
+    """
+    result = model.clone()
+    values = _values(result.graph)
+    for name in plan.tensors:
+        if name not in values:
+            raise PlanError(
+                f"the plan names tensor {name!r}, which the graph does not have", "plan and graph must match"
+            )
+    for name, tensor in plan.tensors.items():
+        if tensor.qparams is None:
+            continue
+        if tensor.role == "activation":
+            _quantize_activation(result.graph, values[name], tensor.qparams)
+        else:
+            _quantize_constant(result.graph, values[name], tensor)
+    _drop_clamps(result.graph)
+    if io == "int8":
+        _integer_io(result.graph)
+    graph.verify(result, "apply")
+    return result
+
+
+def _values(g: ir.Graph) -> dict[str, ir.Value]:
+    found = {v.name: v for v in [*g.inputs, *g.initializers.values()]}
+    for node in g:
+        found.update({v.name: v for v in node.outputs})
+    return {name: value for name, value in found.items() if name}
+
+
+def _typed(integers: npt.NDArray[np.integer], q: QParams) -> npt.NDArray[np.generic]:
+    """In the narrowest ONNX element type that holds the scheme."""
+    bits, signed = q.scheme.bits, q.scheme.signed
+    if bits <= 2:
+        return integers.astype(ml_dtypes.int2 if signed else ml_dtypes.uint2)
+    if bits <= 4:
+        return integers.astype(ml_dtypes.int4 if signed else ml_dtypes.uint4)
+    if bits <= 8:
+        return integers.astype(np.int8 if signed else np.uint8)
+    if bits <= 16:
+        return integers.astype(np.int16 if signed else np.uint16)
+    return integers.astype(np.int32)
+
+
+def _scale_and_zero(g: ir.Graph, name: str, q: QParams) -> tuple[ir.Value, ir.Value]:
+    scale = graph.add_initializer(g, f"{name}_scale", q.scale)
+    return scale, graph.add_initializer(g, f"{name}_zero_point", _typed(q.zero_point, q))
+
+
+def _quantize_activation(g: ir.Graph, value: ir.Value, q: QParams) -> None:
+    name = value.name
+    assert name is not None
+    if not isinstance(q.scheme.grain, PerTensor):
+        raise PlanError(f"activation {name!r} has a scale per channel", "activations take one scale")
+    readers = list(value.uses())
+    scale, zero = _scale_and_zero(g, name, q)
+    quantized = ir.Value(
+        name=f"{name}_quantized", shape=value.shape, type=ir.TensorType(zero.dtype or ir.DataType.INT8)
+    )
+    real = ir.Value(name=f"{name}_dequantized", shape=value.shape, type=value.type)
+    nodes = [
+        ir.Node("", "QuantizeLinear", [value, scale, zero], outputs=[quantized], name=f"{name}/quantize"),
+        ir.Node("", "DequantizeLinear", [quantized, scale, zero], outputs=[real], name=f"{name}/dequantize"),
+    ]
+    producer = value.producer()
+    if producer is None:
+        first = next(iter(g), None)
+        assert first is not None
+        g.insert_before(first, nodes)
+    else:
+        g.insert_after(producer, nodes)
+    for use in readers:
+        use.node.replace_input_with(use.idx, real)
+    if value.is_graph_output():
+        for index, output in enumerate(g.outputs):
+            if output is value:
+                g.outputs[index] = real
+        value.name, real.name = f"{name}_float", name
+
+
+def _quantize_constant(g: ir.Graph, value: ir.Value, tensor: TensorPlan) -> None:
+    q, name = tensor.qparams, tensor.name
+    array = graph.constant(value)
+    if array is None or q is None:
+        raise PlanError(f"the plan gives {name!r} as a {tensor.role}, but it is not a constant")
+    integers = ROUNDERS[tensor.rounder](array.astype(np.float32), q)
+    stored = graph.add_initializer(g, f"{name}_quantized", _typed(integers, q))
+    scale, zero = _scale_and_zero(g, name, q)
+    axis = [ir.AttrInt64("axis", q.scheme.grain.axis)] if isinstance(q.scheme.grain, PerChannel) else []
+    real = ir.Value(name=f"{name}_dequantized", shape=value.shape, type=value.type)
+    node = ir.Node("", "DequantizeLinear", [stored, scale, zero], axis, outputs=[real], name=f"{name}/dequantize")
+    first = min((use.node for use in value.uses()), key=_position(g))
+    g.insert_before(first, [node])
+    for use in list(value.uses()):
+        use.node.replace_input_with(use.idx, real)
+    del g.initializers[name]
+
+
+def _position(g: ir.Graph):  # type: ignore[no-untyped-def]
+    order = {id(node): i for i, node in enumerate(g)}
+    return lambda node: order[id(node)]
+
+
+def _drop_clamps(g: ir.Graph) -> None:
+    """Remove X -> Relu|Clip -> Q where Q already saturates at the bounds; if it stayed, X would run in float."""
+    for node in list(g):
+        if node.op_type not in _CLAMPS:
+            continue
+        source, result = node.inputs[0], node.outputs[0]
+        assert source is not None
+        quantizer = graph.only_consumer(result)
+        producer = source.producer()
+        if producer is None or graph.only_consumer(source) is not node or producer.op_type == "DequantizeLinear":
+            continue
+        if quantizer is None or quantizer.op_type != "QuantizeLinear" or not _clamps_already(node, quantizer):
+            continue
+        quantizer.replace_input_with(0, source)
+        name = result.name
+        g.remove(node, safe=True)
+        source.name = name
+
+
+def _clamps_already(clamp: ir.Node, quantizer: ir.Node) -> bool:
+    low, high = _bounds(clamp)
+    scale = float(np.asarray(graph.constant(quantizer.inputs[1])))
+    zero = np.asarray(graph.constant(quantizer.inputs[2]))
+    info = ml_dtypes.iinfo(zero.dtype)
+    slack = scale / 2
+    bottom, top = (info.min - int(zero)) * scale, (info.max - int(zero)) * scale
+    return bool(bottom >= low - slack and top <= high + slack)
+
+
+def _bounds(clamp: ir.Node) -> tuple[float, float]:
+    if clamp.op_type == "Relu":
+        return 0.0, float("inf")
+    given = [graph.constant(v) if v is not None else None for v in [*clamp.inputs[1:], None, None][:2]]
+    low = float("-inf") if given[0] is None else float(np.asarray(given[0]).reshape(()))
+    return low, float("inf") if given[1] is None else float(np.asarray(given[1]).reshape(()))
+
+
+def _integer_io(g: ir.Graph) -> None:
+    """Inputs and outputs become the int8 tensors themselves, under their old names."""
+    for index, value in enumerate(list(g.inputs)):
+        quantizer = graph.only_consumer(value)
+        if quantizer is not None and quantizer.op_type == "QuantizeLinear":
+            _replace_io(g, quantizer, value, index)
+    for index, value in enumerate(list(g.outputs)):
+        node = value.producer()
+        if node is not None and node.op_type == "DequantizeLinear":
+            stored = node.inputs[0]
+            assert stored is not None
+            if value.uses():
+                other = ir.Value(name=f"{value.name}_dequantized", shape=value.shape, type=value.type)
+                real = ir.Node("", "DequantizeLinear", list(node.inputs), outputs=[other], name=f"{value.name}/real")
+                g.insert_after(node, [real])
+                for use in list(value.uses()):
+                    use.node.replace_input_with(use.idx, other)
+            g.outputs[index] = stored
+            name, value.name = value.name, None
+            g.remove(node, safe=True)
+            stored.name = name
+
+
+def _replace_io(g: ir.Graph, quantizer: ir.Node, value: ir.Value, index: int) -> None:
+    stored = quantizer.outputs[0]
+    name = value.name
+    fresh = ir.Value(name=name, shape=value.shape, type=stored.type)
+    g.inputs[index] = fresh
+    for use in list(stored.uses()):
+        use.node.replace_input_with(use.idx, fresh)
+    g.remove(quantizer, safe=True)

@@ -1,0 +1,141 @@
+"""Which nodes compute on integers, and why the others do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import onnx_ir as ir
+
+from exporter import graph
+from exporter.errors import PlanError
+from exporter.ops import OPS, Float, Op
+
+__all__ = ["Regions", "activation_inputs", "find_regions", "fused_activation", "is_float", "node_name"]
+
+# Integer arithmetic pays only around these; a lone Add or Reshape between float nodes stays float.
+_ANCHORS = frozenset({"Conv", "Gemm", "MatMul", "GlobalAveragePool", "AveragePool", "MaxPool"})
+_CLAMPS = frozenset({"Relu", "Clip"})
+
+
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """integer: nodes in graph order. reasons: name of every float node that could matter -> why."""
+
+    integer: tuple[ir.Node, ...]
+    reasons: dict[str, str]
+
+
+def is_float(value: ir.Value | None) -> bool:
+    """Is this a float32 tensor?"""
+    return value is not None and value.dtype == ir.DataType.FLOAT
+
+
+def activation_inputs(node: ir.Node, row: Op) -> list[ir.Value]:
+    """Inputs that carry numbers computed at run time (a weight that is not constant is one of them)."""
+    found = []
+    for index, value in enumerate(node.inputs):
+        if value is None or row.role(index) in {"static", "bias"} or graph.constant(value) is not None:
+            continue
+        if is_float(value):
+            found.append(value)
+    return found
+
+
+def fused_activation(node: ir.Node) -> ir.Node | None:
+    """The Relu or Clip that alone reads this node's output: both runtimes clamp while they requantize."""
+    if len(node.outputs) != 1:
+        return None
+    reader = graph.only_consumer(node.outputs[0])
+    if reader is None or reader.op_type not in _CLAMPS or reader.inputs[0] is not node.outputs[0]:
+        return None
+    return reader
+
+
+def find_regions(model: ir.Model, keep_float: Sequence[str]) -> Regions:
+    """Split the nodes. ``keep_float``: fnmatch patterns of node names; one that matches nothing is an error."""
+    nodes = list(model.graph)
+    _check_patterns(nodes, keep_float)
+    reasons: dict[str, str] = {}
+    candidates: list[ir.Node] = []
+    for node in nodes:
+        why = _why_float(node, keep_float)
+        if why is None:
+            candidates.append(node)
+        elif any(is_float(v) for v in [*node.inputs, *node.outputs]):
+            reasons[node_name(node)] = why
+    candidates = _anchored(candidates, reasons)
+    return Regions(tuple(candidates), reasons)
+
+
+def node_name(node: ir.Node) -> str:
+    """The name that the plan, keep_float and the reports use."""
+    return node.name or node.outputs[0].name or node.op_type
+
+
+def _check_patterns(nodes: Sequence[ir.Node], patterns: Sequence[str]) -> None:
+    for pattern in patterns:
+        if not any(fnmatchcase(node_name(n), pattern) for n in nodes):
+            some = ", ".join(node_name(n) for n in nodes[:3])
+            raise PlanError(f"quantize.keep_float: no node matches {pattern!r}", f"names look like: {some}")
+
+
+def _why_float(node: ir.Node, keep_float: Sequence[str]) -> str | None:
+    row = OPS.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
+    if row is None:
+        return f"{node.op_type} has no integer form here"
+    for pattern in keep_float:
+        if fnmatchcase(node_name(node), pattern):
+            return f"kept in float by quantize.keep_float {pattern!r}"
+    if isinstance(row.int8, Float):
+        return row.int8.why
+    if not activation_inputs(node, row):
+        return "has no float activation input"
+    if not all(is_float(output) for output in node.outputs):
+        return "its output is not float32"
+    return _weights_unfit(node, row)
+
+
+def _weights_unfit(node: ir.Node, row: Op) -> str | None:
+    for index, value in enumerate(node.inputs):
+        if value is None:
+            continue
+        array = graph.constant(value)
+        if row.role(index) == "bias" and (array is None or array.ndim != 1):
+            return "its bias is not a constant of one dimension"
+        if node.op_type == "Conv" and index == 1 and array is None:
+            return "its weight is not a constant"
+    if node.op_type == "Gemm":
+        transposed = node.attributes.get_int("transA", 0)
+        scaled = node.attributes.get_float("alpha", 1.0) != 1.0 or node.attributes.get_float("beta", 1.0) != 1.0
+        if transposed or scaled or graph.constant(node.inputs[1]) is None:
+            return "a Gemm with transA, alpha, beta or a computed weight has no integer form"
+    if node.op_type == "Clip" and any(v is not None and graph.constant(v) is None for v in node.inputs[1:]):
+        return "its bounds are not constants"
+    return None
+
+
+def _anchored(candidates: list[ir.Node], reasons: dict[str, str]) -> list[ir.Node]:
+    """Keep connected groups of candidates that hold at least one node worth running on integers."""
+    leader = {id(node): id(node) for node in candidates}
+
+    def find(key: int) -> int:
+        while leader[key] != key:
+            leader[key] = leader[leader[key]]
+            key = leader[key]
+        return key
+
+    for node in candidates:
+        for value in node.outputs:
+            for reader in graph.consumers(value):
+                if id(reader) in leader:
+                    leader[find(id(reader))] = find(id(node))
+    worth = {find(id(node)) for node in candidates if node.op_type in _ANCHORS}
+    kept = []
+    for node in candidates:
+        if find(id(node)) in worth:
+            kept.append(node)
+        else:
+            reasons[node_name(node)] = "all its neighbours run in float"
+    return kept
