@@ -1,0 +1,95 @@
+"""QDQ graph -> the form that ONNX Runtime runs on integer kernels.
+
+Activations go from int8 to uint8 (integer + 128, zero_point + 128: the same real numbers). With int8 activations
+ONNX Runtime 1.32 leaves half of a residual network in float: on ResNet-20, 9 of 19 convolutions and no Add become
+integer, against all of them with uint8.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common_passes
+
+from exporter import graph
+
+__all__ = ["emit_onnx"]
+
+_IR_VERSION = 10  # opset 21; newer opsets keep their own
+
+
+def emit_onnx(model: ir.Model) -> ir.Model:
+    """A new graph for ONNX Runtime's CPU kernels; same names, same numbers. A float graph comes back as it is.
+
+    int8 graph inputs and outputs (``io = "int8"``) keep their type. Metadata of the export (paths, stack traces)
+    is left out.
+    """
+    result = model.clone()
+    common_passes.ClearMetadataAndDocStringPass()(result)
+    result.ir_version = (
+        max(_IR_VERSION, result.ir_version) if result.graph.opset_imports.get("", 0) > 21 else _IR_VERSION
+    )
+    result.producer_name, result.producer_version = "kbit", None
+    _bridge_edges(result.graph)
+    _to_unsigned(result.graph)
+    common_passes.RemoveUnusedNodesPass()(result)
+    graph.verify(result, "emit_onnx")
+    return result
+
+
+def _bridge_edges(g: ir.Graph) -> None:
+    """Between an int8 graph input or output and the uint8 inside: one DequantizeLinear -> QuantizeLinear pair."""
+    for node in list(g):
+        stored = node.inputs[0] if node.inputs else None
+        if node.op_type == "DequantizeLinear" and stored is not None and stored.is_graph_input():
+            _pair_after(g, node, node.outputs[0], list(node.outputs[0].uses()))
+        if node.op_type == "QuantizeLinear" and node.outputs[0].is_graph_output():
+            real = node.inputs[0]
+            assert real is not None
+            _pair_after(g, node, real, [use for use in real.uses() if use.node is node], before=True)
+
+
+def _pair_after(g: ir.Graph, node: ir.Node, real: ir.Value, uses: list[ir.Usage], *, before: bool = False) -> None:
+    scale, zero = node.inputs[1], node.inputs[2]
+    name = graph.fresh_name(g, f"{real.name}_bridge")
+    stored = ir.Value(name=f"{name}_quantized", shape=real.shape, type=ir.TensorType(ir.DataType.INT8))
+    again = ir.Value(name=name, shape=real.shape, type=real.type)
+    nodes = [
+        ir.Node("", "QuantizeLinear", [real, scale, zero], outputs=[stored], name=f"{name}/quantize"),
+        ir.Node("", "DequantizeLinear", [stored, scale, zero], outputs=[again], name=f"{name}/dequantize"),
+    ]
+    if before:
+        g.insert_before(node, nodes)
+    else:
+        g.insert_after(node, nodes)
+    for use in uses:
+        use.node.replace_input_with(use.idx, again)
+
+
+def _to_unsigned(g: ir.Graph) -> None:
+    """Every int8 activation between a QuantizeLinear and its DequantizeLinears becomes uint8."""
+    shifted: dict[int, ir.Value] = {}
+    for node in list(g):
+        if node.op_type != "QuantizeLinear" or node.outputs[0].dtype != ir.DataType.INT8:
+            continue
+        stored = node.outputs[0]
+        readers = graph.consumers(stored)
+        if stored.is_graph_output() or any(r.op_type != "DequantizeLinear" for r in readers):
+            continue
+        for place in [node, *readers]:
+            zero = place.inputs[2]
+            assert zero is not None
+            if id(zero) not in shifted:
+                shifted[id(zero)] = _shifted(g, zero)
+            place.replace_input_with(2, shifted[id(zero)])
+        stored.type = ir.TensorType(ir.DataType.UINT8)  # a new type: clones share the old one
+    for value in [v for v in g.initializers.values() if not v.uses() and not v.is_graph_output()]:
+        assert value.name is not None
+        del g.initializers[value.name]
+
+
+def _shifted(g: ir.Graph, zero: ir.Value) -> ir.Value:
+    array = graph.constant(zero)
+    assert array is not None
+    name = graph.fresh_name(g, f"{zero.name}_u8")
+    return graph.add_initializer(g, name, (np.asarray(array, np.int32) + 128).astype(np.uint8))
