@@ -42,14 +42,16 @@ def _bridge_edges(g: ir.Graph) -> None:
     for node in list(g):
         stored = node.inputs[0] if node.inputs else None
         if node.op_type == "DequantizeLinear" and stored is not None and stored.is_graph_input():
-            _pair_after(g, node, node.outputs[0], list(node.outputs[0].uses()))
+            _pair_after(g, node, node.outputs[0], [(u.node, u.idx) for u in node.outputs[0].uses()])
         if node.op_type == "QuantizeLinear" and node.outputs[0].is_graph_output():
             real = node.inputs[0]
             assert real is not None
-            _pair_after(g, node, real, [use for use in real.uses() if use.node is node], before=True)
+            _pair_after(g, node, real, [(node, 0)], before=True)
 
 
-def _pair_after(g: ir.Graph, node: ir.Node, real: ir.Value, uses: list[ir.Usage], *, before: bool = False) -> None:
+def _pair_after(
+    g: ir.Graph, node: ir.Node, real: ir.Value, uses: list[tuple[ir.Node, int]], *, before: bool = False
+) -> None:
     scale, zero = node.inputs[1], node.inputs[2]
     name = graph.fresh_name(g, f"{real.name}_bridge")
     stored = ir.Value(name=f"{name}_quantized", shape=real.shape, type=ir.TensorType(ir.DataType.INT8))
@@ -62,8 +64,8 @@ def _pair_after(g: ir.Graph, node: ir.Node, real: ir.Value, uses: list[ir.Usage]
         g.insert_before(node, nodes)
     else:
         g.insert_after(node, nodes)
-    for use in uses:
-        use.node.replace_input_with(use.idx, again)
+    for reader, index in uses:
+        reader.replace_input_with(index, again)
 
 
 def _to_unsigned(g: ir.Graph) -> None:
@@ -92,4 +94,4 @@ def _shifted(g: ir.Graph, zero: ir.Value) -> ir.Value:
     array = graph.constant(zero)
     assert array is not None
     name = graph.fresh_name(g, f"{zero.name}_u8")
-    return graph.add_initializer(g, name, (np.asarray(array, np.int32) + 128).astype(np.uint8))
+    return graph.add_initializer(g, name, np.asarray(np.asarray(array, np.int32) + 128, np.uint8))
