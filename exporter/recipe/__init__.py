@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from exporter.recipe.files import from_dict, read, schema, to_dict, to_toml, write
-from exporter.recipe.keys import KEYS, Key, parse_input, parse_setting, with_arguments, with_overrides
+from exporter.recipe.keys import KEYS, Key, from_command, is_callable_name, with_arguments, with_overrides
 from exporter.recipe.tables import (
     Data,
     Dtype,
@@ -30,9 +30,9 @@ __all__ = [
     "Quantize",
     "Recipe",
     "Targets",
+    "from_command",
     "from_dict",
-    "parse_input",
-    "parse_setting",
+    "is_callable_name",
     "read",
     "schema",
     "to_dict",

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from exporter.errors import RecipeError
 from exporter.recipe.check import bare, expected, meta, struct, suggest
-from exporter.recipe.files import from_dict, to_dict
+from exporter.recipe.files import from_dict, read, to_dict
 from exporter.recipe.tables import Model, Recipe
 
-__all__ = ["KEYS", "Key", "parse_input", "parse_setting", "with_arguments", "with_overrides"]
+__all__ = [
+    "KEYS",
+    "Key",
+    "from_command",
+    "is_callable_name",
+    "parse_input",
+    "parse_setting",
+    "with_arguments",
+    "with_overrides",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +50,27 @@ class Key:
     def flag(self) -> str:
         return "--" + self.argument.replace("_", "-")
 
-    def parse(self, text: str) -> Any:
-        """The value of a flag: a string as it is, a list split at commas, anything else as in TOML."""
+    @property
+    def is_list(self) -> bool:
+        return typing.get_origin(bare(self.type)) is list
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that it, or each entry of its list, may be; empty when free."""
         kind = bare(self.type)
-        if kind is str or typing.get_origin(kind) is Literal:
-            return text
-        if typing.get_origin(kind) is list and not text.startswith("["):
-            return [part.strip() for part in text.split(",")] if text else []
+        kind = bare(typing.get_args(kind)[0]) if self.is_list else kind
+        return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+
+    def parse_typed(self, typed: str | Sequence[str]) -> Any:
+        """The value of a flag: a string as it is, lists split at commas and joined, anything else as in TOML."""
+        if not isinstance(typed, str):
+            return [part.strip() for text in typed for part in text.split(",") if part.strip()]
+        if bare(self.type) is str or self.choices:
+            return typed
         try:
-            return tomllib.loads(f"value = {text}")["value"]
+            return tomllib.loads(f"value = {typed}")["value"]
         except tomllib.TOMLDecodeError:
-            return text  # the check of its type says what was expected
+            return typed  # the check of its type says what was expected
 
 
 def with_overrides(recipe: Recipe, overrides: Mapping[str, Any], where: str = "overrides") -> Recipe:
@@ -81,6 +102,34 @@ def with_arguments(recipe: Recipe | None, arguments: Mapping[str, Any], where: s
             raise RecipeError(f"{where}: model.source is missing", "give a recipe or a model")
         recipe = Recipe(Model(given.pop("model.source")))
     return with_overrides(recipe, given, where)
+
+
+def from_command(
+    source: str, flags: Mapping[str, str | Sequence[str] | None], inputs: Sequence[str], settings: Sequence[str]
+) -> tuple[Recipe, Path]:
+    """The recipe that a command line amounts to, and the folder that its paths are relative to.
+
+    source    RECIPE.toml, or a model for a recipe of its own (relative to the current folder)
+    flags     by argument name, as typed; None when not given
+    inputs    NAME=DIMS[:DTYPE]        settings  KEY=VALUE in TOML; they come last
+    """
+    from_file = source.endswith(".toml")
+    base = Path(source).parent if from_file else Path()
+    recipe = read(source) if from_file else Recipe(Model(source))
+    keys = {key.argument: key for key in KEYS}
+    given = {name: keys[name].parse_typed(typed) for name, typed in flags.items() if typed}
+    for name, value in given.items():
+        if keys[name].is_path and not is_callable_name(value):
+            given[name] = os.path.relpath(value, base)  # typed from the current folder, stored from the recipe's
+    recipe = with_arguments(recipe, given | {"inputs": dict(map(parse_input, inputs)) or None}, "command line")
+    for text in settings:
+        recipe = with_overrides(recipe, parse_setting(text), "--set")
+    return recipe, base
+
+
+def is_callable_name(source: str) -> bool:
+    """Whether ``source`` is module:callable rather than a path (C:\\model.onnx is a path)."""
+    return re.fullmatch(r"[A-Za-z_][\w.]+:[A-Za-z_][\w.]*", source) is not None
 
 
 def parse_setting(text: str) -> dict[str, Any]:
