@@ -1,0 +1,169 @@
+"""The commands. What a command needs is imported inside it, so that --help is quick."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from exporter.cli.options import recipe_flags
+from exporter.cli.output import print_json, progress_bars, say
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="kbit",
+    help="From a trained model to a checked bundle for ONNX Runtime and TFLite.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="print JSON on stdout, and nothing else there")]
+Bundle = Annotated[Path, typer.Argument(metavar="DIR", help="a bundle, made by kbit export")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(f"kbit {metadata.version('kbit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def kbit(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    """From a trained model to a checked bundle for ONNX Runtime and TFLite."""
+
+
+@app.command()
+@recipe_flags
+def export(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="RECIPE.toml, MODEL.onnx, .pt2 or module:callable")],
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder of the bundle; must be new or empty")],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="NAME=DIMS:DTYPE", help="a model input, as in image=batch,3,32,32:float32"),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="any key, as in data.preprocess.image.scale=0.0039"),
+    ] = None,
+    json: Json = False,
+    **flags: str | list[str] | None,
+) -> int:
+    """Run the whole line: load, prepare, calibrate, plan, emit, package, check, report."""
+    from exporter import pipeline
+    from exporter.cli import tables
+    from exporter.recipe import from_command
+
+    recipe, base = from_command(source, flags, inputs or [], settings or [])
+    with progress_bars() as progress:
+        outcome = pipeline.run(recipe, base=base, out=out, progress=progress)
+    if json:
+        print_json(tables.outcome_json(outcome))
+    else:
+        say(*tables.outcome(outcome))
+    return 0 if outcome.check["passed"] else 1
+
+
+@app.command()
+def check(
+    bundle: Bundle,
+    on: Annotated[
+        str, typer.Option("--on", metavar="TARGET", help="where to run it; kbit targets lists them")
+    ] = "host",
+    json: Annotated[
+        str | None, typer.Option("--json", metavar="[FILE]", help="write JSON to FILE, or to stdout when left out")
+    ] = None,
+) -> int:
+    """Run the bundle's own checker on a target and judge its gates."""
+    import targets
+    from exporter.cli import tables
+
+    with progress_bars() as progress:
+        progress(f"check on {on}", 0, None)
+        result = targets.check(bundle, on)
+    if json is not None:
+        print_json(result, json)
+    if json != "-":
+        say(*tables.check(result))
+    return 0 if result["passed"] else 1
+
+
+@app.command()
+def convert(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="float, or with QuantizeLinear/DequantizeLinear")],
+    to: Annotated[str, typer.Option("--to", metavar="tflite|onnx", help="format to write")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="file to write")],
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="4-d inputs of the TFLite file become NHWC")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Translate an ONNX file as it is: nothing is quantized."""
+    from exporter import conversion
+    from exporter.cli import tables
+
+    done = conversion.convert(model, to, out, channels_last=channels_last)
+    if json:
+        print_json(tables.converted_json(done))
+    else:
+        say(*tables.converted(done))
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="FILE_OR_BUNDLE", help=".onnx, .tflite, plan.json or a bundle")],
+    json: Json = False,
+) -> None:
+    """Show inputs, outputs, operators, bytes, the scheme of each tensor and what runs in float."""
+    from exporter import inspection
+    from exporter.cli import tables
+
+    found = inspection.inspect_file(path)
+    if json:
+        print_json(inspection.to_dict(found))
+    else:
+        say(*tables.inspection(found))
+
+
+@app.command()
+def report(bundle: Bundle, json: Json = False) -> None:
+    """Write the bundle's report: one HTML page that needs nothing else."""
+    from exporter.report import render
+
+    page = render(bundle)
+    if json:
+        print_json({"report": str(page)})
+    else:
+        say(f"report  {page}")
+
+
+@app.command()
+def targets(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="show this one in full")] = None,
+    json: Json = False,
+) -> None:
+    """List the targets, or show one."""
+    from exporter.cli import tables
+    from targets import get_target, list_targets
+
+    found = list_targets() if name is None else [get_target(name)]
+    if json:
+        print_json(tables.targets_json(found))
+    else:
+        say(*(tables.targets(found) if name is None else tables.target(found[0])))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the recipe, for editors."""
+    from exporter.recipe import schema as recipe_schema
+
+    print_json(recipe_schema())

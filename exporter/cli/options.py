@@ -1,0 +1,47 @@
+"""Flags for every key of the recipe, made from its tables."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from exporter.recipe import KEYS, Key
+
+__all__ = ["recipe_flags"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def recipe_flags(command: _Command) -> _Command:
+    """Let the command's ``**flags`` take one option for each key, named by its argument; None when not given."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    command.__signature__ = signature.replace(parameters=[*own, *map(_parameter, KEYS)])  # type: ignore[attr-defined]
+    return command
+
+
+def _parameter(key: Key) -> inspect.Parameter:
+    shown = f" [default: {_words(key.default)}]" if key.default not in (None, []) else ""
+    option = typer.Option(
+        key.flag,
+        help=key.description + shown,
+        metavar=_metavar(key),
+        rich_help_panel=f"recipe: {key.path.partition('.')[0]}" if "." in key.path else "recipe",
+        show_default=False,
+    )
+    kind = list[str] if key.is_list else str
+    annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
+    return inspect.Parameter(key.argument, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _metavar(key: Key) -> str:
+    if key.choices:
+        return "|".join(key.choices)
+    return "PATH" if key.is_path else key.expected.split()[1].upper().rstrip(",") if not key.is_list else "NAME,…"
+
+
+def _words(default: Any) -> str:
+    return ",".join(default) if isinstance(default, list) else str(default)

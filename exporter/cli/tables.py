@@ -1,0 +1,146 @@
+"""Results as tables for people; the JSON next to them says the same to programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+
+from exporter.inspection.types import FloatNode, Inspection, Kernels, Port, TensorScheme
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["check", "float_nodes", "inspection", "verdict"]
+
+_FEW = 40  # rows of a long table that people are shown; --json has them all
+
+
+def check(result: Mapping[str, Any]) -> list[RenderableType]:
+    """The artifacts side by side, their agreement, and the verdict."""
+    table = _table("artifact", "size", "metric", "drop", "p50 ms", "p90 ms", "peak memory")
+    for name, facts in result["artifacts"].items():
+        latency = facts.get("latency_ms") or {}
+        table.add_row(
+            name,
+            _size(facts.get("bytes")),
+            _number(facts.get("metric"), 4),
+            _number(facts.get("drop"), 2),
+            _number(latency.get("p50"), 3),
+            _number(latency.get("p90"), 3),
+            _size(facts.get("peak_bytes")),
+        )
+    parts: list[RenderableType] = [table]
+    agreement = result.get("agreement") or {}
+    if agreement:
+        said = (f"{name} {_number(value, 4)}" for name, value in agreement.items() if value is not None)
+        parts.append(f"agreement of the artifacts: {', '.join(said)}")
+    return [*parts, *verdict(result)]
+
+
+def verdict(result: Mapping[str, Any]) -> list[str]:
+    """One line, and one more for each reason."""
+    return ["passed" if result["passed"] else "NOT passed", *(f"  {reason}" for reason in result["reasons"])]
+
+
+def float_nodes(nodes: Mapping[str, str]) -> list[RenderableType]:
+    """Which nodes run in float and why; equal reasons share a row."""
+    if not nodes:
+        return ["all nodes run in integers"]
+    by_reason: dict[str, list[str]] = {}
+    for node, why in nodes.items():
+        by_reason.setdefault(why, []).append(node)
+    table = _table("in float", "nodes", "why", right=("in float",))
+    for why, names in by_reason.items():
+        shown = ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
+        table.add_row(str(len(names)), shown, why)
+    return [table]
+
+
+def inspection(found: Inspection) -> list[RenderableType]:
+    """Everything that inspect knows of one file, and of the parts of a bundle."""
+    facts = "".join(f", {name} {fact}" for name, fact in found.facts.items())
+    parts: list[RenderableType] = [f"{found.path}  {found.kind}, {_size(found.size)}{facts}"]
+    if found.inputs or found.outputs:
+        parts.append(_ports(found.inputs, found.outputs))
+    if found.bytes_by_dtype:
+        parts.append("constants: " + ", ".join(f"{_size(n)} {name}" for name, n in found.bytes_by_dtype.items()))
+    if found.ops:
+        parts.append("operators: " + _counts(found.ops))
+    if found.kernels is not None:
+        parts += _kernels(found.kernels)
+    if found.schemes:
+        parts += _schemes(found.schemes)
+    if found.float_nodes:
+        parts.append(_float_table("planned in float", found.float_nodes))
+    for part in found.parts:
+        parts += ["", *inspection(part)]
+    return parts
+
+
+def _kernels(kernels: Kernels) -> list[RenderableType]:
+    if kernels.problem:
+        return [f"{kernels.runtime} does not load it: {kernels.problem}"]
+    counts = f"{kernels.integer} integer, {kernels.in_float} float, {kernels.boundary} quantize or dequantize"
+    layout = f", {kernels.reorder} layout" if kernels.reorder else ""
+    parts: list[RenderableType] = [f"{kernels.runtime} runs: {counts}{layout}: {_counts(kernels.ops)}"]
+    if kernels.float_nodes:
+        parts.append(_float_table("in float though quantized", kernels.float_nodes))
+    return parts
+
+
+def _ports(inputs: Iterable[Port], outputs: Iterable[Port]) -> Table:
+    table = _table("", "name", "dtype", "shape")
+    for side, ports in (("input", inputs), ("output", outputs)):
+        for port in ports:
+            table.add_row(side, port.name, port.dtype, ", ".join("?" if d is None else str(d) for d in port.shape))
+    return table
+
+
+def _schemes(rows: tuple[TensorScheme, ...]) -> list[RenderableType]:
+    table = _table("tensor", "role", "bits", "per", "scale", "zero_point", "why")
+    for row in rows[:_FEW]:
+        scale = _range(*(f"{s:.4g}" for s in row.scale)) if row.bits else ""
+        zero_point = _range(*map(str, row.zero_point)) if row.bits else ""
+        table.add_row(row.name, row.role, str(row.bits or "float"), row.per, scale, zero_point, row.why)
+    return [table, *([f"{len(rows) - _FEW} more tensors: --json has all"] if len(rows) > _FEW else [])]
+
+
+def _float_table(title: str, nodes: Iterable[FloatNode]) -> Table:
+    table = _table(title, "op", "why")
+    for node in nodes:
+        table.add_row(node.name, node.op, node.why)
+    return table
+
+
+def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold", justify="right" if column in right else "left")
+    return table
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _range(low: str, high: str) -> str:
+    return low if low == high else f"{low} … {high}"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return (
+        "" if value is None else f"{value:.{digits}f}".rstrip("0").rstrip(".") if digits > 3 else f"{value:.{digits}f}"
+    )
+
+
+def _size(count: float | None) -> str:
+    if count is None:
+        return ""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
