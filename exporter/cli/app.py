@@ -27,7 +27,10 @@ Bundle = Annotated[Path, typer.Argument(metavar="DIR", help="a bundle, made by k
 
 def _version(wanted: bool) -> None:
     if wanted:
-        say(f"kbit {metadata.version('kbit')}")
+        try:
+            say(f"kbit {metadata.version('kbit')}")
+        except metadata.PackageNotFoundError:
+            say("kbit, run from its sources")
         raise typer.Exit
 
 
@@ -43,7 +46,7 @@ def kbit(
 @app.command()
 @recipe_flags
 def export(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="RECIPE.toml, MODEL.onnx, .pt2 or module:callable")],
+    what: Annotated[str, typer.Argument(metavar="SOURCE", help="RECIPE.toml, MODEL.onnx, .pt2 or module:callable")],
     *,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder of the bundle; must be new or empty")],
     inputs: Annotated[
@@ -62,7 +65,7 @@ def export(
     from exporter.cli import tables
     from exporter.recipe import from_command
 
-    recipe, base = from_command(source, flags, inputs or [], settings or [])
+    recipe, base = from_command(what, flags, inputs or [], settings or [])
     with progress_bars() as progress:
         outcome = pipeline.run(recipe, base=base, out=out, progress=progress)
     if json:

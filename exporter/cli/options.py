@@ -24,7 +24,7 @@ def recipe_flags(command: _Command) -> _Command:
 
 
 def _parameter(key: Key) -> inspect.Parameter:
-    shown = f" [default: {_words(key.default)}]" if key.default not in (None, []) else ""
+    shown = f" (default {_words(key.default)})" if key.default not in (None, []) else ""
     option = typer.Option(
         key.flag,
         help=key.description + shown,

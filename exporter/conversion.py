@@ -1,0 +1,54 @@
+"""One ONNX file into another format, as it is: nothing is quantized."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from exporter.emit.ort import emit_onnx
+from exporter.errors import KbitError
+from exporter.load import load
+
+__all__ = ["FORMATS", "Converted", "convert"]
+
+FORMATS = ("tflite", "onnx")
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What was written: the file and its size in bytes."""
+
+    path: str
+    format: str
+    size: int
+
+
+def convert(source: Path, to: str, out: Path, *, channels_last: bool = False) -> Converted:
+    """Write ``source``, float or QDQ ONNX, as ``to``. The file appears complete or not at all.
+
+    channels_last  4-d inputs of a TFLite file become NHWC
+    Raises KbitError: LoadError for the source, UnsupportedError for what TFLite lacks.
+    """
+    if to not in FORMATS:
+        raise KbitError(f"unknown format {to!r}", f"expected {' or '.join(FORMATS)}")
+    if channels_last and to != "tflite":
+        raise KbitError("channels_last is for TFLite: an ONNX file keeps its layout", "leave it out")
+    if out.is_dir():
+        raise KbitError(f"{out} is a folder", "name a file")
+    model = load(str(source))
+    partial = out.with_name(f"{out.name}.partial")
+    try:
+        if to == "tflite":
+            from exporter.emit.tflite import emit_tflite
+
+            partial.write_bytes(emit_tflite(model, channels_last=channels_last))
+        else:
+            ir.save(emit_onnx(model), partial, format="protobuf")
+        partial.replace(out)
+    except OSError as error:
+        raise KbitError(f"cannot write {out}: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return Converted(str(out), to, out.stat().st_size)
