@@ -13,6 +13,7 @@ import exporter
 PUBLIC = [
     "Bundle",
     "KbitError",
+    "Plan",
     "Recipe",
     "UnsupportedError",
     "apply",
@@ -47,6 +48,13 @@ def test_public_names_are_pinned() -> None:
 @pytest.mark.parametrize("module", ["exporter", "targets", "exporter.recipe", "exporter.types"])
 def test_importing_loads_neither_torch_nor_a_runtime(module: str) -> None:
     assert not loaded_by(f"import {module}") & HEAVY
+
+
+def test_a_stage_is_a_function_whatever_was_imported_before() -> None:
+    """Packages and functions share names (exporter.load): the package must not hide the function."""
+    code = "import exporter.load, exporter.prepare, exporter.pipeline, exporter\n"
+    code += "assert callable(exporter.load) and callable(exporter.prepare) and callable(exporter.calibrate)"
+    loaded_by(code)
 
 
 def test_help_is_quick() -> None:

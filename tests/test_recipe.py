@@ -41,7 +41,7 @@ MODEL = '[model]\nsource = "a.onnx"\n'
 def test_a_full_recipe_is_read(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text(GOOD)
-    recipe = recipes.read(path)
+    recipe = recipes.read_recipe(path)
     assert recipe.model == Model("net:resnet20", "resnet20.th", {"image": InputSpec(["batch", 3, 32, 32])})
     assert recipe.data.preprocess["image"].mean == [0.485, 0.456, 0.406]
     assert recipe.gates == Gates(max_drop=1.0)
@@ -87,7 +87,7 @@ def test_a_mistake_is_one_line_that_names_file_and_key(text: str, line: str, tmp
     path = tmp_path / "recipe.toml"
     path.write_text(text)
     with pytest.raises(RecipeError) as caught:
-        recipes.read(path)
+        recipes.read_recipe(path)
     assert line in str(caught.value)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
@@ -95,10 +95,10 @@ def test_a_mistake_is_one_line_that_names_file_and_key(text: str, line: str, tmp
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"cannot read the recipe .*No such file"):
-        recipes.read(tmp_path / "none.toml")
+        recipes.read_recipe(tmp_path / "none.toml")
     (tmp_path / "model.onnx").write_bytes(b"\x08\xff\xfe")
     with pytest.raises(RecipeError, match="not text in UTF-8"):
-        recipes.read(tmp_path / "model.onnx")
+        recipes.read_recipe(tmp_path / "model.onnx")
 
 
 _names = st.text(max_size=12)
@@ -134,7 +134,7 @@ def test_what_is_written_reads_back_equal(recipe: Recipe) -> None:
 def test_write_leaves_nothing_half_done(tmp_path: Path) -> None:
     recipe = Recipe(Model("a.onnx"))
     recipes.write(recipe, tmp_path / "recipe.toml")
-    assert recipes.read(tmp_path / "recipe.toml") == recipe
+    assert recipes.read_recipe(tmp_path / "recipe.toml") == recipe
     assert [p.name for p in tmp_path.iterdir()] == ["recipe.toml"]
     with pytest.raises(RecipeError, match="cannot write the recipe"):
         recipes.write(recipe, tmp_path / "none" / "recipe.toml")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.recipe.files import from_dict, read, schema, to_dict, to_toml, write
+from exporter.recipe.files import from_dict, read_recipe, schema, to_dict, to_toml, write
 from exporter.recipe.keys import KEYS, Key, from_command, is_callable_name, with_arguments, with_overrides
 from exporter.recipe.tables import (
     Data,
@@ -33,7 +33,7 @@ __all__ = [
     "from_command",
     "from_dict",
     "is_callable_name",
-    "read",
+    "read_recipe",
     "schema",
     "to_dict",
     "to_toml",

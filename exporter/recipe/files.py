@@ -15,10 +15,10 @@ from exporter.recipe import toml
 from exporter.recipe.check import check
 from exporter.recipe.tables import Recipe
 
-__all__ = ["from_dict", "read", "schema", "to_dict", "to_toml", "write"]
+__all__ = ["from_dict", "read_recipe", "schema", "to_dict", "to_toml", "write"]
 
 
-def read(path: str | os.PathLike[str]) -> Recipe:
+def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     """Raises RecipeError (one line: file, key, what was found, what was expected)."""
     try:
         body = tomllib.loads(Path(path).read_text("utf-8"))

@@ -15,7 +15,7 @@ import msgspec
 
 from exporter.errors import RecipeError
 from exporter.recipe.check import bare, expected, meta, struct, suggest
-from exporter.recipe.files import from_dict, read, to_dict
+from exporter.recipe.files import from_dict, read_recipe, to_dict
 from exporter.recipe.tables import Model, Recipe
 
 __all__ = [
@@ -115,7 +115,7 @@ def from_command(
     """
     from_file = source.endswith(".toml")
     base = Path(source).parent if from_file else Path()
-    recipe = read(source) if from_file else Recipe(Model(source))
+    recipe = read_recipe(source) if from_file else Recipe(Model(source))
     keys = {key.argument: key for key in KEYS}
     given = {name: keys[name].parse_typed(typed) for name, typed in flags.items() if typed}
     for name, value in given.items():
