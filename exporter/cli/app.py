@@ -110,12 +110,14 @@ def convert(
     json: Json = False,
 ) -> None:
     """Translate an ONNX file as it is: nothing is quantized."""
+    import dataclasses
+
     from exporter import conversion
     from exporter.cli import tables
 
     done = conversion.convert(model, to, out, channels_last=channels_last)
     if json:
-        print_json(tables.converted_json(done))
+        print_json(dataclasses.asdict(done))
     else:
         say(*tables.converted(done))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,41 @@ from exporter.inspection.types import FloatNode, Inspection, Kernels, Port, Tens
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["check", "float_nodes", "inspection", "verdict"]
+    from exporter.conversion import Converted
+    from exporter.pipeline import Outcome
+
+__all__ = ["check", "converted", "inspection", "outcome", "outcome_json"]
 
 _FEW = 40  # rows of a long table that people are shown; --json has them all
 
 
+def outcome(found: Outcome) -> list[RenderableType]:
+    """What a run made, then the verdict and where to look."""
+    parts = artifacts(found.check)
+    if found.parity is not None:
+        parts.append(f"onnx against torch: {found.parity}")
+    parts += [*float_nodes(found.float_nodes), *verdict(found.check), f"bundle  {found.bundle.path}"]
+    return [*parts, *([f"report  {found.report}"] if found.report else [])]
+
+
+def outcome_json(found: Outcome) -> dict[str, Any]:
+    """The same as plain data."""
+    return {
+        "bundle": str(found.bundle.path),
+        "report": str(found.report) if found.report else None,
+        "check": dict(found.check),
+        "parity": None if found.parity is None else dataclasses.asdict(found.parity),
+        "float_nodes": dict(found.float_nodes),
+    }
+
+
 def check(result: Mapping[str, Any]) -> list[RenderableType]:
-    """The artifacts side by side, their agreement, and the verdict."""
+    """The artifacts side by side, and the verdict."""
+    return [*artifacts(result), *verdict(result)]
+
+
+def artifacts(result: Mapping[str, Any]) -> list[RenderableType]:
+    """The artifacts side by side, and their agreement."""
     table = _table("artifact", "size", "metric", "drop", "p50 ms", "p90 ms", "peak memory")
     for name, facts in result["artifacts"].items():
         latency = facts.get("latency_ms") or {}
@@ -37,7 +66,7 @@ def check(result: Mapping[str, Any]) -> list[RenderableType]:
     if agreement:
         said = (f"{name} {_number(value, 4)}" for name, value in agreement.items() if value is not None)
         parts.append(f"agreement of the artifacts: {', '.join(said)}")
-    return [*parts, *verdict(result)]
+    return parts
 
 
 def verdict(result: Mapping[str, Any]) -> list[str]:
@@ -57,6 +86,10 @@ def float_nodes(nodes: Mapping[str, str]) -> list[RenderableType]:
         shown = ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
         table.add_row(str(len(names)), shown, why)
     return [table]
+
+
+def converted(found: Converted) -> list[RenderableType]:
+    return [f"{found.path}  {found.format}, {_size(found.size)}"]
 
 
 def inspection(found: Inspection) -> list[RenderableType]:

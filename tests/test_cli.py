@@ -1,0 +1,207 @@
+"""The command line: exit codes, one line for an error, JSON alone on stdout, a flag for every key."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from exporter import cli, recipe
+from exporter.cli import app, main
+from exporter.cli.output import progress_bars
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["exprt"], "No such command 'exprt'. Did you mean 'export'"),
+        (["export"], "Missing argument 'SOURCE'"),
+        (["export", "m.onnx"], "Missing option '--out'"),
+        (["export", "m.onnx", "--out", "o", "--max-drp", "1"], "No such option: --max-drp"),
+        (["export", "none.toml", "--out", "o"], "cannot read the recipe 'none.toml'"),
+        (["export", "m.onnx", "--out", "o", "--weights", "int88"], 'quantize.weights = "int88": expected'),
+        (["inspect", "none.onnx"], "none.onnx: no such file or folder"),
+        (["inspect"], "Missing argument"),
+        (["convert", "none.onnx", "--to", "tflit", "--out", "x"], "unknown format 'tflit'"),
+        (["convert", "none.onnx", "--to", "onnx", "--out", "x", "--channels-last"], "channels_last is for TFLite"),
+        (["targets", "nonesuch"], "nonesuch"),
+        (["check", "none"], "none"),
+        (["report", "none"], "none"),
+    ],
+)
+def test_a_user_mistake_is_one_line_and_exit_code_2(
+    words: list[str], line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert line in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_and_version(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    text = capfd.readouterr().out
+    for command in ("export", "check", "convert", "inspect", "report", "targets", "schema"):
+        assert command in text
+    assert main(["--version"]) == 0
+    assert capfd.readouterr().out.startswith("kbit")
+
+
+def test_export_has_a_flag_for_every_key() -> None:
+    import typer.main
+
+    command = typer.main.get_command(app).commands["export"]  # type: ignore[attr-defined]
+    flags = {option for parameter in command.params for option in parameter.opts}
+    assert {key.flag for key in recipe.KEYS} <= flags
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (ZeroDivisionError("1 / 0\nagain"), 3)])
+def test_what_nobody_expected(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    assert main(["schema"]) == code
+    text = capfd.readouterr().err
+    assert text.count("\n") == 1
+    assert ("KBIT_TRACEBACK=1" in text) == (code == 3)
+    monkeypatch.setenv("KBIT_TRACEBACK", "1")
+    with pytest.raises(type(error)):
+        main(["schema"])
+
+
+def test_schema_is_json_and_nothing_else(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema"]) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out) == recipe.schema()
+    assert err == ""
+
+
+def test_targets(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["targets", "--json"]) == 0
+    listed = json.loads(capfd.readouterr().out)
+    assert "host" in [target["name"] for target in listed]
+    assert main(["targets"]) == 0
+    assert "host" in capfd.readouterr().out
+    assert main(["targets", "host"]) == 0
+    assert "host" in capfd.readouterr().out
+
+
+def test_progress_is_silent_when_stderr_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    with progress_bars() as progress:
+        progress("calibrate", 1, 2)
+        progress("package", 0, None)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """x [batch,4] -> Gemm, Relu, Gemm -> y [batch,3]."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("model")
+    weights = {"w": rng.normal(size=(8, 4)), "v": rng.normal(size=(3, 8)), "b": rng.normal(size=8)}
+    nodes = [
+        helper.make_node("Gemm", ["x", "w", "b"], ["h"], name="first", transB=1),
+        helper.make_node("Relu", ["h"], ["r"], name="act"),
+        helper.make_node("Gemm", ["r", "v"], ["y"], name="second", transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), folder / "model.onnx"
+    )
+    x = rng.normal(size=(64, 4)).astype(np.float32)
+    hidden = np.maximum(x @ weights["w"].T + weights["b"], 0)
+    np.savez(folder / "data.npz", x=x, labels=(hidden @ weights["v"].T).argmax(1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(model: Path) -> Path:
+    """A bundle from a model file and flags, without a recipe."""
+    data = str(model / "data.npz")
+    words = ["export", str(model / "model.onnx"), "--calibration", data, "--evaluation", data, "--max-drop", "50"]
+    assert main([*words, "--out", str(model / "bundle"), "--evaluation-samples", "32"]) == 0
+    return model / "bundle"
+
+
+def test_export_without_a_recipe_saves_the_one_it_amounts_to(exported: Path) -> None:
+    manifest = json.loads((exported / "manifest.json").read_text())
+    assert "max_drop" in json.dumps(manifest)
+    assert {path.suffix for path in exported.iterdir()} >= {".onnx", ".tflite", ".json"}
+
+
+def test_check_writes_its_json_to_a_file_or_to_stdout(
+    exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    capfd.readouterr()
+    assert main(["check", str(exported), "--on", "host", "--json", str(tmp_path / "result.json")]) == 0
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert "passed" in capfd.readouterr().out
+    assert main(["check", str(exported), "--json"]) == 0
+    printed = json.loads(capfd.readouterr().out)
+    for found in (result, printed):
+        assert found["passed"] is True
+        assert set(found["artifacts"]) >= {"onnxruntime", "tflite"}
+        for facts in found["artifacts"].values():
+            assert facts["bytes"] > 0
+            assert {"p50", "n"} <= set(facts["latency_ms"])
+        assert 0 <= found["agreement"]["top1"] <= 1
+
+
+def test_a_failed_gate_is_exit_code_1(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data = str(model / "data.npz")
+    words = ["export", str(model / "model.onnx"), "--calibration", data, "--evaluation", data, "--max-bytes", "1"]
+    capfd.readouterr()
+    assert main([*words, "--out", str(tmp_path / "out"), "--json"]) == 1
+    result = json.loads(capfd.readouterr().out)
+    assert result["check"]["passed"] is False
+    assert any("max_bytes" in reason for reason in result["check"]["reasons"])
+    assert (tmp_path / "out" / "manifest.json").is_file()  # made and judged: the user may look at it
+    assert main(["check", str(tmp_path / "out")]) == 1
+    assert "NOT passed" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", ["tflite", "onnx"])
+def test_convert(suffix: str, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / f"model.{suffix}"
+    assert main(["convert", str(model / "model.onnx"), "--to", suffix, "--out", str(out), "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert told == {"path": str(out), "format": suffix, "size": out.stat().st_size}
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+    assert main(["inspect", str(out)]) == 0
+    assert re.search(r"input +x +float32", capfd.readouterr().out)
+
+
+def test_inspect_a_bundle(exported: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(exported), "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["kind"] == "bundle"
+    assert {part["kind"] for part in found["parts"]} == {"onnx", "tflite"}
+    assert all(row["why"] for row in found["schemes"])
+    by_name = {row["name"]: row for part in found["parts"] for row in part["schemes"]}
+    assert by_name, "the artifacts have schemes of their own"
+    assert main(["inspect", str(exported)]) == 0
+    assert "zero_point" in capfd.readouterr().out
+
+
+def test_report(exported: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(exported), "--json"]) == 0
+    page = Path(json.loads(capfd.readouterr().out)["report"])
+    assert page.read_text("utf-8").lstrip().lower().startswith("<!doctype html")
