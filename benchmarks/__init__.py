@@ -1,0 +1,1 @@
+"""One script per claim of docs/benchmarks.md; run from the repository's root as python -m benchmarks.NAME."""
