@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from exporter import cli, recipe
 from exporter.cli import app, main
 from exporter.cli.output import progress_bars
+from exporter.errors import KbitError
 
 
 @pytest.mark.parametrize(
@@ -64,9 +66,16 @@ def test_export_has_a_flag_for_every_key() -> None:
     assert {key.flag for key in recipe.KEYS} <= flags
 
 
-@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (ZeroDivisionError("1 / 0\nagain"), 3)])
-def test_what_nobody_expected(
-    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (KbitError("two\nlines", "do this"), 2, "error: two lines; do this\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "out/x"), 2, "error: No space left on device: out/x\n"),
+        (ZeroDivisionError("a\nb"), 3, "error: a fault in kbit, please report it: ZeroDivisionError: a b; KBIT_TR"),
+    ],
+)
+def test_an_exception_is_one_line(
+    error: Exception, code: int, line: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object, **__: object) -> int:
         raise error
@@ -74,11 +83,20 @@ def test_what_nobody_expected(
     monkeypatch.setattr(cli, "app", fail)
     assert main(["schema"]) == code
     text = capfd.readouterr().err
+    assert text.startswith(line)
     assert text.count("\n") == 1
-    assert ("KBIT_TRACEBACK=1" in text) == (code == 3)
     monkeypatch.setenv("KBIT_TRACEBACK", "1")
     with pytest.raises(type(error)):
         main(["schema"])
+
+
+def test_interrupted(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def stop() -> dict[str, object]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipe, "schema", stop)
+    assert main(["schema"]) == 130
+    assert capfd.readouterr() == ("", "")
 
 
 def test_schema_is_json_and_nothing_else(capfd: pytest.CaptureFixture[str]) -> None:

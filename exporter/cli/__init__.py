@@ -22,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every error is one line on stderr."""
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        return app(_with_json_value(words), prog_name="kbit", standalone_mode=False) or 0
+        code: int = app(_with_json_value(words), prog_name="kbit", standalone_mode=False) or 0
+        sys.stdout.flush()
+        return code
     except (KbitError, TargetError) as error:
         return _fail(str(error), 2, error)
     except TyperException as error:  # an option or argument that the parser refuses
@@ -30,8 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away, as in `kbit inspect x | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt as error:
-        return _fail("interrupted", 130, error)
+    except OSError as error:  # a full disk, a folder that may not be written
+        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 2, error)
+    except KeyboardInterrupt:
+        return 130
     except Exception as error:
         found = f"{type(error).__name__}: {error}"
         return _fail(f"a fault in kbit, please report it: {found}; KBIT_TRACEBACK=1 shows where", 3, error)
