@@ -1,0 +1,54 @@
+"""Graph passes, in order. Each file says what its pass promises; the graph is verified after every one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import onnx_ir as ir
+
+from exporter import graph
+from exporter.errors import RecipeError
+from exporter.prepare.arithmetic import arithmetic
+from exporter.prepare.batch_norm import batch_norm
+from exporter.prepare.clean import clean
+from exporter.prepare.fold import fold
+from exporter.prepare.gemm import gemm
+from exporter.prepare.int8_forms import int8_forms
+from exporter.prepare.movement import movement
+from exporter.prepare.pooling import pooling
+from exporter.prepare.transformer import transformer
+from exporter.prepare.unshare import unshare
+
+__all__ = ["INT8_PASSES", "PASSES", "prepare"]
+
+PASSES: Mapping[str, Callable[[ir.Model], None]] = {
+    "fold": fold,
+    "arithmetic": arithmetic,
+    "batch_norm": batch_norm,
+    "transformer": transformer,
+    "pooling": pooling,
+    "movement": movement,
+    "gemm": gemm,
+    "int8_forms": int8_forms,
+    "unshare": unshare,
+    "clean": clean,
+}
+
+INT8_PASSES: tuple[str, ...] = tuple(PASSES)
+_FLOAT_PASSES: tuple[str, ...] = tuple(name for name in PASSES if name != "int8_forms")
+
+
+def prepare(model: ir.Model, passes: Sequence[str] | None = None) -> ir.Model:
+    """A new graph that computes the same, in the forms that planning and both emitters expect.
+
+    passes  names from PASSES, run in the order given; None: all that keep a float graph fast (INT8_PASSES adds the
+            forms that have integer kernels)
+    Raises RecipeError for an unknown pass, GraphError when a pass breaks the graph.
+    """
+    result = model.clone()
+    for name in _FLOAT_PASSES if passes is None else passes:
+        if name not in PASSES:
+            raise RecipeError(f"quantize.passes: unknown pass {name!r}", f"known: {', '.join(PASSES)}")
+        PASSES[name](result)
+        graph.verify(result, f"pass {name}")
+    return result

@@ -1,0 +1,157 @@
+"""Every pass: the same numbers as before, and the form that it promises."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from exporter.errors import RecipeError
+from exporter.prepare import INT8_PASSES, prepare
+from tests.quantize.graphs import model_of, noise, run
+
+SCALAR = {
+    "half": 0.5,
+    "one": 1.0,
+    "root": 1.4142135,
+    "k": 0.044715,
+    "c": 0.7978846,
+    "three": 3.0,
+    "two": 2.0,
+    "eps": 1e-5,
+}
+IMAGE = (2, 4, 6, 6)
+
+# text, input shape, ops that must be left
+CASES = {
+    "batch norm into conv": (
+        "main (float[N,4,6,6] x) => (float[N,4,6,6] y) { z = Conv<pads=[1,1,1,1]>(x, w) "
+        "y = BatchNormalization(z, v1, v2, v3, v4) }",
+        IMAGE,
+        {"Conv": 1},
+    ),
+    "batch norm into grouped conv with bias": (
+        "main (float[N,4,6,6] x) => (float[N,4,6,6] y) { z = Conv<group=4,pads=[1,1,1,1]>(x, dw, v1) "
+        "y = BatchNormalization(z, v1, v2, v3, v4) }",
+        IMAGE,
+        {"Conv": 1},
+    ),
+    "full window average pool": (
+        "main (float[N,4,6,6] x) => (float[N,4,1,1] y) { y = AveragePool<kernel_shape=[6,6]>(x) }",
+        IMAGE,
+        {"GlobalAveragePool": 1},
+    ),
+    "mean over space": (
+        "main (float[N,4,6,6] x) => (float[N,4] y) { y = ReduceMean<keepdims=0>(x, space) }",
+        IMAGE,
+        {"GlobalAveragePool": 1, "Flatten": 1},
+    ),
+    "constants are added and multiplied": (
+        "main (float[N,4,6,6] x) => (float[N,4,6,6] y) { a = Sub(x, half)  y = Div(a, three) }",
+        IMAGE,
+        {"Add": 1, "Mul": 1},
+    ),
+    "bounds": (
+        "main (float[N,4,6,6] x) => (float[N,4,6,6] y) { a = Max(x, half)  y = Min(one, a) }",
+        IMAGE,
+        {"Clip": 1},
+    ),
+    "padding into conv": (
+        "main (float[N,4,6,6] x) => (float[N,4,6,6] y) { p = Pad(x, pads)  y = Conv(p, w) }",
+        IMAGE,
+        {"Conv": 1},
+    ),
+    "matmul and bias": (
+        "main (float[N,6] x) => (float[N,5] y) { m = MatMul(x, m65)  y = Add(v5, m) }",
+        (3, 6),
+        {"Gemm": 1},
+    ),
+    "gelu, erf": (
+        "main (float[N,6] x) => (float[N,6] y) { d = Div(x, root) e = Erf(d) "
+        "a = Add(e, one) m = Mul(x, a) y = Mul(m, half) }",
+        (3, 6),
+        {"Gelu": 1},
+    ),
+    "gelu, tanh": (
+        "main (float[N,6] x) => (float[N,6] y) { p = Pow(x, three) q = Mul(p, k) r = Add(x, q) s = Mul(r, c) "
+        "t = Tanh(s) u = Add(t, one) h = Mul(x, half) y = Mul(h, u) }",
+        (3, 6),
+        {"Gelu": 1},
+    ),
+    "layer norm": (
+        "main (float[N,3,6] x) => (float[N,3,6] y) { m = ReduceMean(x, last) d = Sub(x, m) s = Pow(d, two) "
+        "v = ReduceMean(s, last) e = Add(v, eps) r = Sqrt(e) n = Div(d, r) t = Mul(n, v6a) y = Add(t, v6b) }",
+        (2, 3, 6),
+        {"LayerNormalization": 1},
+    ),
+    "hard swish": (
+        "main (float[N,6] x) => (float[N,6] y) { y = HardSwish(x) }",
+        (3, 6),
+        {"Add": 1, "Clip": 1, "Mul": 2},
+    ),
+    "hard sigmoid times its input": (
+        "main (float[N,6] x) => (float[N,6] y) { h = HardSigmoid<alpha=0.16666667>(x)  y = Mul(h, x) }",
+        (3, 6),
+        {"Add": 1, "Clip": 1, "Mul": 2},
+    ),
+    "hard sigmoid": (
+        "main (float[N,6] x) => (float[N,6] y) { y = HardSigmoid<alpha=0.16666667>(x) }",
+        (3, 6),
+        {"Add": 1, "Clip": 1, "Mul": 1},
+    ),
+    "transposes cancel": (
+        "main (float[N,4,6,6] x) => (float[N,4,6,6] y) "
+        "{ a = Transpose<perm=[0,2,3,1]>(x) b = Transpose<perm=[0,3,1,2]>(a) y = Relu(b) }",
+        IMAGE,
+        {"Relu": 1},
+    ),
+}
+
+ARRAYS = {
+    **{name: np.float32(value) for name, value in SCALAR.items()},
+    "w": noise(4, 4, 3, 3),
+    "dw": noise(4, 1, 3, 3),
+    "v1": noise(4),
+    "v2": noise(4),
+    "v3": noise(4),
+    "v4": np.abs(noise(4)) + 0.5,
+    "v5": noise(5),
+    "v6a": noise(6),
+    "v6b": noise(6),
+    "m65": noise(6, 5),
+    "space": np.array([2, 3], np.int64),
+    "last": np.array([-1], np.int64),
+    "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_pass(name):
+    text, shape, left = CASES[name]
+    used = {
+        key: array for key, array in ARRAYS.items() if f" {key})" in text or f" {key}," in text or f"({key}," in text
+    }
+    model = model_of(text, **used)
+    prepared = prepare(model, INT8_PASSES)
+    assert Counter(node.op_type for node in prepared.graph) == left
+    feeds = {"x": noise(*shape) * 2}
+    np.testing.assert_allclose(run(prepared, feeds)["y"], run(model, feeds)["y"], rtol=1e-5, atol=1e-5)
+
+
+def test_a_shared_bias_gets_a_copy_for_each_reader():
+    model = model_of(
+        "main (float[1,4,6,6] x) => (float[1,4,6,6] y) "
+        "{ a = Conv<pads=[1,1,1,1]>(x, w, b)  y = Conv<pads=[1,1,1,1]>(a, w, b) }",
+        w=noise(4, 4, 3, 3),
+        b=noise(4),
+    )
+    first, second = prepare(model, ["unshare"]).graph
+    assert first.inputs[1] is second.inputs[1], "the weights agree on their channel axis"
+    assert first.inputs[2] is not second.inputs[2]
+
+
+def test_unknown_pass():
+    model = model_of("main (float[4] x) => (float[4] y) { y = Relu(x) }")
+    with pytest.raises(RecipeError, match="unknown pass 'fuze'"):
+        prepare(model, ["fuze"])
