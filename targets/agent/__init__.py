@@ -1,0 +1,1 @@
+"""What travels to the device: standard library, numpy and one runtime; knows nothing of the rest of kbit."""

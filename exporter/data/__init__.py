@@ -1,0 +1,7 @@
+"""Calibration and evaluation samples: read once, checked, streamed in batches of model-ready arrays."""
+
+from __future__ import annotations
+
+from exporter.data.dataset import Dataset, check_labels, open_dataset
+
+__all__ = ["Dataset", "check_labels", "open_dataset"]
