@@ -6,13 +6,15 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-__all__ = ["ROOT", "data", "interleaved", "machine", "table"]
+__all__ = ["ROOT", "cifar10", "data", "interleaved", "machine", "summary", "table"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,6 +25,13 @@ def data(name: str) -> Path:
     if not (folder / name).exists():
         sys.exit(f"{name} is not in {folder}; set KBIT_DATA to the folder that holds it")
     return folder / name
+
+
+def cifar10(name: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """Images [N,32,32,3], normalised as ResNet-20 was trained, and their labels."""
+    with np.load(data(name)) as body:
+        images = (body["images"] / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+        return images.astype(np.float32), body["labels"]
 
 
 def machine(*packages: str) -> str:
@@ -61,3 +70,16 @@ def interleaved(
             times[which].append((time.perf_counter() - start) / calls * 1e3)
     a, b = map(np.asarray, times)
     return float(np.median(a)), float(np.median(b)), float(np.median(a / b))
+
+
+def summary(check: Mapping[str, Any]) -> str:
+    """What the bundle's checker found, as a markdown table and a line on the agreement of the artifacts."""
+    rows = []
+    for name, facts in check["artifacts"].items():
+        latency = facts["latency_ms"]
+        rows.append([name, facts["bytes"], f"{facts['metric']:.2f}", f"{facts['drop']:.2f}", f"{latency['p50']:.3f}"])
+    agreement = check["agreement"]
+    line = f"top-1 {100 * agreement['top1']:.2f} %, outputs equal {100 * agreement['equal']:.2f} %"
+    verdict = "passed" if check["passed"] else "NOT passed: " + "; ".join(check["reasons"])
+    head = ["artifact", "bytes", "metric", "drop, points", "p50 ms"]
+    return f"{table(head, rows)}\n\nagreement: {line}, at most {agreement['max_lsb']} steps apart; {verdict}"

