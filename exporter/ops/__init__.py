@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from exporter.ops import activation, conv, elementwise, matmul, norm, pool, reduce, shape
+from exporter.ops import activation, conv, elementwise, gather, matmul, norm, pool, reduce, resize, shape
 from exporter.ops.op import Fixed, Float, Free, Int8Rule, Op, Same
 
 __all__ = ["OPS", "Fixed", "Float", "Free", "Int8Rule", "Op", "Same"]
 
-_FAMILIES = (activation, conv, elementwise, matmul, norm, pool, reduce, shape)
+_FAMILIES = (activation, conv, elementwise, gather, matmul, norm, pool, reduce, resize, shape)
 
 OPS: dict[str, Op] = {row.type: row for family in _FAMILIES for row in family.ROWS}

@@ -1,15 +1,362 @@
-"""What a row's ``lower`` function may ask of the TFLite emitter."""
+"""What a row's ``lower`` function works with: physical tensors, views of them, and one node on its way to TFLite.
+
+A TFLite tensor may hold an ONNX value with its axes in another order. ``Layout`` says which: axis i of the tensor is
+axis layout[i] of the value; NEW marks an axis of size 1 that the value does not have. Nothing is transposed until an
+operator insists on a layout, and then each tensor at most once for each layout.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
-__all__ = ["Lowering"]
+from exporter import graph
+from exporter.errors import UnsupportedError
+
+__all__ = ["NEW", "Layout", "Lowering", "Operator", "Program", "Quant", "Tensor", "View", "identity"]
+
+Layout = tuple[int, ...]
+NEW = -1
+Array = npt.NDArray[Any]
 
 
-class Lowering(Protocol):
-    """One node on its way to TFLite."""
+def identity(rank: int) -> Layout:
+    """The ONNX order itself."""
+    return tuple(range(rank))
 
-    node: ir.Node
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quant:
+    """scale f32 and zero_point of shape [] or [channels] along ``axis`` (of the array or tensor it belongs to)."""
+
+    scale: npt.NDArray[np.float32]
+    zero_point: npt.NDArray[np.int64]
+    axis: int | None = None
+
+    def same(self, other: Quant | None) -> bool:
+        """Equal numbers?"""
+        return (
+            other is not None
+            and np.array_equal(self.scale, other.scale)
+            and np.array_equal(self.zero_point, other.zero_point)
+            and self.axis == other.axis
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Tensor:
+    """A TFLite tensor. ``dynamic``: axes whose size follows the batch (1 in ``shape``)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    dynamic: frozenset[int] = frozenset()
+    quant: Quant | None = None
+    data: Array | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """An ONNX value as it lies in a tensor."""
+
+    tensor: Tensor
+    layout: Layout
+
+    @property
+    def axes(self) -> Layout:
+        """The value's axes in physical order, NEW ones left out."""
+        return tuple(a for a in self.layout if a != NEW)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operator:
+    """One TFLite operator; ``None`` inputs are optional ones left out. ``options``: (table name, fields)."""
+
+    code: str
+    inputs: tuple[Tensor | None, ...]
+    outputs: tuple[Tensor, ...]
+    options: tuple[str, Mapping[str, Any]] | None = None
+
+
+class Program:
+    """The operators written so far, and the constants and conversions that they share."""
+
+    def __init__(self) -> None:
+        self.operators: list[Operator] = []
+        self._names: set[str] = set()
+        self._constants: dict[tuple[object, ...], Tensor] = {}
+        self._converted: dict[tuple[int, Layout, Layout], View] = {}
+        self._makers: dict[int, Operator] = {}
+
+    def name(self, stem: str) -> str:
+        """``stem``, made unique."""
+        name, count = stem, 0
+        while name in self._names:
+            count += 1
+            name = f"{stem}_{count}"
+        self._names.add(name)
+        return name
+
+    def emit(
+        self, code: str, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor], options: str = "", **fields: Any
+    ) -> None:
+        """Append an operator; ``options`` names the schema's options table."""
+        operator = Operator(code, tuple(inputs), tuple(outputs), (options, fields) if options else None)
+        self.operators.append(operator)
+        for tensor in outputs:
+            self._makers[id(tensor)] = operator
+
+    def temp(self, like: Tensor, shape: Sequence[int], dynamic: frozenset[int], stem: str) -> Tensor:
+        """A new tensor of the type and quantization of ``like``."""
+        return Tensor(self.name(stem), tuple(shape), like.dtype, dynamic, like.quant)
+
+    def constant(self, array: Array, quant: Quant | None = None, stem: str = "constant") -> Tensor:
+        """A constant tensor; equal ones are shared."""
+        array = np.ascontiguousarray(array).reshape(array.shape)
+        key: tuple[object, ...] = (array.dtype.str, array.dtype.name, array.shape, array.tobytes())
+        if quant is not None:
+            key += (quant.scale.tobytes(), quant.zero_point.tobytes(), quant.axis)
+        if key not in self._constants:
+            self._constants[key] = Tensor(self.name(stem), array.shape, array.dtype, frozenset(), quant, array)
+        return self._constants[key]
+
+    def reshape(self, tensor: Tensor, shape: Sequence[int], dynamic: frozenset[int], stem: str = "") -> Tensor:
+        """RESHAPE, looking through an earlier one; the tensor itself when nothing changes."""
+        tensor = self.behind_reshape(tensor)
+        if tensor.shape == tuple(shape) and tensor.dynamic == dynamic:
+            return tensor
+        if tensor.data is not None:
+            return self.constant(tensor.data.reshape(shape), tensor.quant, tensor.name)
+        result = self.temp(tensor, shape, dynamic, stem or f"{tensor.name}/reshape")
+        self.reshape_into(tensor, result)
+        return result
+
+    def behind_reshape(self, tensor: Tensor) -> Tensor:
+        """What a RESHAPE that made this tensor read: another RESHAPE can read that as well."""
+        maker = self._makers.get(id(tensor))
+        if maker is not None and maker.code == "RESHAPE" and maker.inputs[0] is not None:
+            return maker.inputs[0]
+        return tensor
+
+    def reshape_into(self, tensor: Tensor, result: Tensor) -> None:
+        """RESHAPE into a given tensor; at most one axis may follow the batch, written as -1."""
+        sizes = [-1 if i in result.dynamic else size for i, size in enumerate(result.shape)]
+        target = self.constant(np.asarray(sizes, np.int32), stem="shape")
+        self.emit("RESHAPE", [tensor, target], [result], "ReshapeOptions", newShape=sizes)
+
+    def convert(self, view: View, layout: Layout) -> View:
+        """The same value in another layout: RESHAPE where only axes of size 1 move, else TRANSPOSE."""
+        if view.layout == layout:
+            return view
+        key = (id(view.tensor), view.layout, layout)
+        if key not in self._converted:
+            self._converted[key] = View(self._arrange(view, layout), layout)
+            self._converted[(id(self._converted[key].tensor), layout, view.layout)] = view
+        return self._converted[key]
+
+    def _arrange(self, view: View, layout: Layout) -> Tensor:
+        tensor, axes = view.tensor, view.axes
+        size = {a: tensor.shape[i] for i, a in enumerate(view.layout) if a != NEW}
+        moves = {a: i in tensor.dynamic for i, a in enumerate(view.layout) if a != NEW}
+        shape = [1 if a == NEW else size[a] for a in layout]
+        dynamic = frozenset(i for i, a in enumerate(layout) if a != NEW and moves[a])
+        wanted = tuple(a for a in layout if a != NEW)
+        if tensor.data is not None:
+            data = tensor.data.reshape([size[a] for a in axes]).transpose([axes.index(a) for a in wanted])
+            return self.constant(data.reshape(shape), _moved(tensor.quant, view.layout, layout), tensor.name)
+        solid = [a for a in axes if size[a] != 1 or moves[a]]
+        if solid == [a for a in wanted if a in solid]:
+            return self.reshape(tensor, shape, dynamic)
+        squeezed = self.reshape(tensor, [size[a] for a in axes], frozenset(i for i, a in enumerate(axes) if moves[a]))
+        order = [axes.index(a) for a in wanted]
+        turned = self.temp(
+            squeezed,
+            [size[a] for a in wanted],
+            frozenset(i for i, a in enumerate(wanted) if moves[a]),
+            f"{tensor.name}/transpose",
+        )
+        self.emit("TRANSPOSE", [squeezed, self.constant(np.asarray(order, np.int32), stem="order")], [turned],
+                  "TransposeOptions")  # fmt: skip
+        return self.reshape(turned, shape, dynamic)
+
+
+def _moved(quant: Quant | None, old: Layout, new: Layout) -> Quant | None:
+    if quant is None or quant.axis is None:
+        return quant
+    return Quant(quant.scale, quant.zero_point, new.index(old[quant.axis]))
+
+
+class Values:
+    """How the emitter resolves ONNX values; ``Lowering`` asks it. Implemented in exporter.emit.tflite."""
+
+    def view(self, value: ir.Value, *, integer: bool) -> View:
+        """The value as a tensor: int8 where ``integer`` and it is quantized, else float."""
+        raise NotImplementedError
+
+    def shape(self, value: ir.Value) -> tuple[int, ...]:
+        """ONNX shape with the batch as 1."""
+        raise NotImplementedError
+
+    def dynamic(self, value: ir.Value) -> frozenset[int]:
+        """ONNX axes that follow the batch."""
+        raise NotImplementedError
+
+    def bind(self, value: ir.Value, view: View) -> None:
+        """From now on the value lies there."""
+        raise NotImplementedError
+
+    def quant(self, value: ir.Value) -> Quant | None:
+        """Quantization of the int8 tensor behind a value that a QuantizeLinear reads."""
+        raise NotImplementedError
+
+    def constant(self, value: ir.Value | None) -> tuple[Array, Quant | None] | None:
+        """Array of a constant (integers and their Quant for a quantized one); None when computed."""
+        raise NotImplementedError
+
+    def leads_to(self, value: ir.Value | None, source: ir.Value) -> bool:
+        """Is ``value`` the source itself, or what a QuantizeLinear and DequantizeLinear make of it?"""
+        raise NotImplementedError
+
+    def flat_order(self, value: ir.Value | None) -> Array | None:
+        """For a feature map flattened channels-last: place j holds ONNX element order[j]; else None."""
+        raise NotImplementedError
+
+    def set_flat_order(self, value: ir.Value, order: Array) -> None:
+        """Record what ``flat_order`` answers for a value just bound."""
+        raise NotImplementedError
+
+    def readers(self, value: ir.Value) -> list[ir.Node]:
+        """Nodes that read the value, seen through QuantizeLinear and DequantizeLinear."""
+        raise NotImplementedError
+
+
+class Lowering:
+    """One node on its way to TFLite.
+
+    integer   whether it runs on int8 tensors
+    result    the ONNX value that its first output stands for (behind a fused activation)
+    fused     fused activation function, by schema name
+    """
+
+    def __init__(
+        self, node: ir.Node, program: Program, values: Values, *, integer: bool, result: ir.Value, fused: str
+    ) -> None:
+        self.node, self.program, self.values = node, program, values
+        self.integer, self.result, self.fused = integer, result, fused
+
+    # -- what the node says
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """Attribute as a plain Python value."""
+        return graph.attribute(self.node, name, default)
+
+    def has(self, index: int) -> bool:
+        """Is optional input ``index`` given?"""
+        return index < len(self.node.inputs) and self.node.inputs[index] is not None
+
+    def refuse(self, attribute: str, found: str, hint: str = "") -> UnsupportedError:
+        """The error to raise for what TFLite cannot express."""
+        return UnsupportedError(self.node.name or "", self.node.op_type, attribute, found, hint)
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """ONNX shape of an input, batch as 1."""
+        return self.values.shape(self._value(index))
+
+    def out_shape(self, index: int = 0) -> tuple[int, ...]:
+        """ONNX shape of an output, batch as 1."""
+        return self.values.shape(self.node.outputs[index])
+
+    def const(self, index: int) -> Array | None:
+        """Numbers of a constant input (dequantized if need be); None when absent or computed."""
+        found = self.values.constant(self.node.inputs[index]) if self.has(index) else None
+        if found is None:
+            return None
+        array, quant = found
+        if quant is None:
+            return array
+        return _real(array, quant)
+
+    def static(self, index: int, name: str, default: Any = None) -> Any:
+        """A constant input as a list of Python numbers, or ``default`` when absent; refused when computed."""
+        if not self.has(index):
+            return default
+        array = self.const(index)
+        if array is None:
+            raise self.refuse(name, "computed at run time", "TFLite needs it as a constant")
+        return array.tolist()
+
+    # -- its tensors
+
+    def input(self, index: int = 0, layout: Layout | None = None) -> View:
+        """Input ``index``; converted to ``layout`` when one is given."""
+        view = self.values.view(self._value(index), integer=self.integer)
+        return view if layout is None else self.program.convert(view, layout)
+
+    def plain(self, index: int = 0) -> Tensor:
+        """Input ``index`` in ONNX order."""
+        return self.input(index, identity(len(self.shape(index)))).tensor
+
+    def weights(self, index: int) -> tuple[Array, Quant | None] | None:
+        """A constant input in ONNX order: integers with their Quant in an integer node, else float numbers."""
+        found = self.values.constant(self.node.inputs[index]) if self.has(index) else None
+        if found is None or self.integer or found[1] is None:
+            return found
+        return _real(found[0], found[1]), None
+
+    def output(self, layout: Layout | None = None, index: int = 0, shape: Sequence[int] | None = None) -> Tensor:
+        """The tensor for an output in ``layout`` (default: ONNX order); ``bind`` is done."""
+        value = self.result if index == 0 else self.node.outputs[index]
+        own = self.values.shape(value) if shape is None else tuple(shape)
+        layout = identity(len(own)) if layout is None else layout
+        moves = self.values.dynamic(value)
+        sizes = tuple(1 if a == NEW else own[a] for a in layout)
+        dynamic = frozenset(i for i, a in enumerate(layout) if a != NEW and a in moves)
+        quant = self.values.quant(value) if self.integer else None
+        dtype = np.dtype(np.int8) if quant is not None else value.dtype.numpy() if value.dtype else np.dtype(np.float32)
+        tensor = Tensor(self.program.name(value.name or "value"), sizes, np.dtype(dtype), dynamic, quant)
+        self.values.bind(value, View(tensor, layout))
+        return tensor
+
+    def alias(self, view: View, index: int = 0) -> None:
+        """The output is the input's tensor, seen differently."""
+        self.values.bind(self.result if index == 0 else self.node.outputs[index], view)
+
+    def temp(self, like: Tensor, shape: Sequence[int] | None = None, tag: str = "step") -> Tensor:
+        """An inner tensor beside ``like``: same type, quantization and batch axes unless ``shape`` differs in rank."""
+        sizes = like.shape if shape is None else tuple(shape)
+        dynamic = frozenset(a for a in like.dynamic if a < len(sizes) and sizes[a] == 1)
+        return self.program.temp(like, sizes, dynamic, f"{self.result.name}/{tag}")
+
+    def emit(
+        self, code: str, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor], options: str = "", **fields: Any
+    ) -> None:
+        """Append an operator."""
+        self.program.emit(code, inputs, outputs, options, **fields)
+
+    def number(self, value: Any, dtype: Any = np.float32) -> Tensor:
+        """A constant tensor from Python numbers."""
+        return self.program.constant(np.asarray(value, dtype))
+
+    def ints(self, values: Any) -> Tensor:
+        """A constant int32 tensor."""
+        return self.program.constant(np.asarray(values, np.int32), stem="ints")
+
+    def _value(self, index: int) -> ir.Value:
+        value = self.node.inputs[index] if index < len(self.node.inputs) else None
+        if value is None:
+            raise self.refuse("", f"input {index} is missing")
+        return value
+
+
+def _real(array: Array, quant: Quant) -> Array:
+    shape = [1] * array.ndim
+    if quant.axis is not None:
+        shape[quant.axis] = -1
+    scale, zero = quant.scale.reshape(shape), quant.zero_point.reshape(shape)
+    result: Array = ((array.astype(np.int64) - zero) * scale.astype(np.float64)).astype(np.float32)
+    return result

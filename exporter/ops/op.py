@@ -11,7 +11,11 @@ import onnx_ir as ir
 if TYPE_CHECKING:
     from exporter.ops.lowering import Lowering
 
-__all__ = ["Fixed", "Float", "Free", "InputRole", "Int8Rule", "Op", "Same"]
+__all__ = ["ANY", "FLOAT", "NUMBERS", "Fixed", "Float", "Free", "InputRole", "Int8Rule", "Op", "Same"]
+
+FLOAT = ("float32",)
+NUMBERS = ("float32", "int32", "int64")
+ANY = ("float32", "int32", "int64", "bool", "uint8", "int8")
 
 # activation  a tensor computed from the model's inputs (or a constant that stands in for one)
 # weight      quantized per channel when it is a constant; otherwise it counts as an activation
@@ -57,6 +61,9 @@ class Op:
     inputs       role by input index; the last one repeats (Concat)
     weight_axis  channel axis of the weight input for per-channel scales
     lower        writes the TFLite operators for one node; None: not in TFLite, and refused there
+    fuses        its TFLite operator can clamp its output (fused_activation_function)
+    types        element types that its TFLite operators take, for inputs that are not static
+    int8_when    further condition for running on int8 in TFLite; where it fails the node runs in float
     """
 
     type: str
@@ -64,6 +71,9 @@ class Op:
     inputs: tuple[InputRole, ...] = ("activation",)
     weight_axis: Callable[[ir.Node], int] | None = None
     lower: Callable[[Lowering], None] | None = None
+    fuses: bool = False
+    types: tuple[str, ...] = FLOAT
+    int8_when: Callable[[ir.Node], bool] | None = None
 
     def role(self, index: int) -> InputRole:
         """Role of input ``index``."""

@@ -1,0 +1,356 @@
+"""ONNX (float or QDQ) -> TFLite. Integers, scales and zero points are copied, never derived again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from exporter import graph
+from exporter.emit._static import fix_batch
+from exporter.errors import UnsupportedError
+from exporter.ops import OPS, Fixed, Float, Op, Same
+from exporter.ops.lowering import Lowering, Program, Quant, Tensor, Values, View, identity
+
+__all__ = ["CHANNELS_LAST", "emit_tflite", "read_tflite"]
+
+CHANNELS_LAST = (0, 2, 3, 1)
+_QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
+_CLAMPS = {(0.0, np.inf): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}
+
+
+def emit_tflite(model: ir.Model, *, channels_last: bool = False) -> bytes:
+    """A TFLite flatbuffer with the signature of the ONNX graph (names, shapes, order).
+
+    channels_last  4-d inputs and outputs are NHWC instead of NCHW; a pure CNN then needs no TRANSPOSE
+    Raises UnsupportedError (node, op, attribute) for whatever has no row or that TFLite cannot express.
+    """
+    from exporter.emit import _flatbuffer
+
+    emitter = _Emitter(model, channels_last)
+    emitter.run()
+    name = model.graph.name or "main"
+    return _flatbuffer.serialize(emitter.program.operators, emitter.inputs, emitter.outputs, name)
+
+
+def read_tflite(data: bytes, where: str = "the file") -> Any:
+    """Tensors, operators, inputs and outputs of a TFLite file (see _flatbuffer.TfliteFile); BundleError if damaged."""
+    from exporter.emit import _flatbuffer
+
+    return _flatbuffer.parse(data, where)
+
+
+class _Emitter(Values):
+    """Walks the nodes once; knows for each ONNX value the tensor that holds it."""
+
+    def __init__(self, model: ir.Model, channels_last: bool) -> None:
+        self.model, self.shapes = fix_batch(model)
+        self.channels_last = channels_last
+        self.program = Program()
+        self.inputs: list[tuple[str, Tensor]] = []
+        self.outputs: list[tuple[str, Tensor]] = []
+        self._bound: dict[int, View] = {}
+        self._float: dict[int, View] = {}
+        self._orders: dict[int, npt.NDArray[Any]] = {}
+        self._integer = False
+
+    def run(self) -> None:
+        """Inputs, nodes, outputs."""
+        for value in self.model.graph.inputs:
+            if not value.is_initializer():
+                self._input(value)
+        skipped: set[int] = set()
+        for node in self.model.graph:
+            if node.op_type == _QUANTIZE and node.domain == "":
+                self._quantize(node)
+            elif id(node) not in skipped and not (node.op_type == _DEQUANTIZE and node.domain == ""):
+                skipped.update(self._lower(node))
+        for value in self.model.graph.outputs:
+            self._output(value)
+
+    # -- Values
+
+    def shape(self, value: ir.Value) -> tuple[int, ...]:
+        return self._sized(value)[0]
+
+    def dynamic(self, value: ir.Value) -> frozenset[int]:
+        return self._sized(value)[1]
+
+    def _sized(self, value: ir.Value) -> tuple[tuple[int, ...], frozenset[int]]:
+        found = self.shapes.get(value.name or "")
+        if found is None:
+            node = value.producer()
+            name, op = (node.name or "", node.op_type) if node is not None else (value.name or "", "input")
+            raise UnsupportedError(name, op, "shape", f"the shape of {value.name!r} is not known", "fix all shapes")
+        return found
+
+    def bind(self, value: ir.Value, view: View) -> None:
+        if self._integer:
+            for quantizer in graph.consumers(value):
+                self._bound[id(quantizer.outputs[0])] = view
+        else:
+            self._bound[id(value)] = view
+
+    def quant(self, value: ir.Value) -> Quant | None:
+        quantizer = graph.consumers(value)[0]
+        return _quant(quantizer)[0]
+
+    def constant(self, value: ir.Value | None) -> tuple[npt.NDArray[Any], Quant | None] | None:
+        if value is None:
+            return None
+        node = value.producer()
+        if node is not None and node.op_type == _DEQUANTIZE:
+            stored = graph.constant(node.inputs[0])
+            if stored is None:
+                return None
+            quant, shift = _quant(node)
+            if shift:
+                stored = (stored.astype(np.int16) - shift).astype(np.int8)
+            return stored, quant
+        array = graph.constant(value)
+        return None if array is None else (array, None)
+
+    def view(self, value: ir.Value, *, integer: bool) -> View:
+        node = value.producer()
+        if node is not None and node.op_type == _DEQUANTIZE:
+            return self._behind_dequantize(node, value, integer)
+        array = graph.constant(value)
+        if array is not None:
+            return View(self.program.constant(array, stem=value.name or "constant"), identity(array.ndim))
+        return self._bound[id(value)]
+
+    def _behind_dequantize(self, node: ir.Node, value: ir.Value, integer: bool) -> View:
+        found = self.constant(value)
+        if found is not None:
+            array, quant = found
+            if integer:
+                return View(self.program.constant(array, quant, value.name or "constant"), identity(array.ndim))
+            real = _dequantized(array, quant)
+            return View(self.program.constant(real, stem=value.name or "constant"), identity(array.ndim))
+        stored = node.inputs[0]
+        assert stored is not None
+        source = self._bound[id(stored)]
+        if integer:
+            return source
+        if id(stored) not in self._float:
+            result = Tensor(
+                self.program.name(value.name or "real"),
+                source.tensor.shape,
+                np.dtype(np.float32),
+                source.tensor.dynamic,
+            )
+            self.program.emit("DEQUANTIZE", [source.tensor], [result], "DequantizeOptions")
+            self._float[id(stored)] = View(result, source.layout)
+        return self._float[id(stored)]
+
+    def leads_to(self, value: ir.Value | None, source: ir.Value) -> bool:
+        while value is not None and value is not source:
+            node = value.producer()
+            if node is None or node.op_type not in {_QUANTIZE, _DEQUANTIZE}:
+                return False
+            value = node.inputs[0]
+        return value is source
+
+    def flat_order(self, value: ir.Value | None) -> npt.NDArray[Any] | None:
+        while value is not None:
+            if id(value) in self._orders:
+                return self._orders[id(value)]
+            node = value.producer()
+            value = node.inputs[0] if node is not None and node.op_type in {_QUANTIZE, _DEQUANTIZE} else None
+        return None
+
+    def set_flat_order(self, value: ir.Value, order: npt.NDArray[Any]) -> None:
+        self._orders[id(value)] = order
+
+    def readers(self, value: ir.Value) -> list[ir.Node]:
+        found: list[ir.Node] = []
+        for node in graph.consumers(value):
+            if node.op_type in {_QUANTIZE, _DEQUANTIZE}:
+                found += self.readers(node.outputs[0])
+            else:
+                found.append(node)
+        return found
+
+    # -- the walk
+
+    def _input(self, value: ir.Value) -> None:
+        shape, dynamic = self._sized(value)
+        layout = CHANNELS_LAST if self.channels_last and len(shape) == 4 else identity(len(shape))
+        quant = None
+        if value.dtype in {ir.DataType.INT8, ir.DataType.UINT8}:
+            readers = graph.consumers(value)
+            if readers and readers[0].op_type == _DEQUANTIZE:
+                quant, shift = _quant(readers[0])
+                if shift:
+                    raise UnsupportedError("", "input", "dtype", f"{value.name!r} is uint8", "use int8 inputs")
+        assert value.dtype is not None
+        tensor = Tensor(
+            self.program.name(value.name or "input"),
+            tuple(shape[a] for a in layout),
+            np.dtype(value.dtype.numpy()),
+            frozenset(layout.index(a) for a in dynamic),
+            quant,
+        )
+        self.inputs.append((value.name or "", tensor))
+        self._bound[id(value)] = View(tensor, layout)
+
+    def _output(self, value: ir.Value) -> None:
+        view = self._bound[id(value)] if value.dtype in {ir.DataType.INT8} else self.view(value, integer=False)
+        rank = len(self.shape(value))
+        layout = CHANNELS_LAST if self.channels_last and rank == 4 else identity(rank)
+        tensor = self.program.convert(view, layout).tensor
+        taken = {id(t) for _, t in [*self.inputs, *self.outputs]}
+        if tensor.data is not None or id(tensor) in taken:
+            copy = self.program.temp(tensor, tensor.shape, tensor.dynamic, f"{value.name}/copy")
+            self.program.reshape_into(tensor, copy)
+            tensor = copy
+        if tensor.name != value.name:
+            tensor.name = self.program.name(value.name or "output")
+        self.outputs.append((value.name or "", tensor))
+
+    def _quantize(self, node: ir.Node) -> None:
+        stored, source = node.outputs[0], node.inputs[0]
+        assert source is not None
+        if id(stored) in self._bound:
+            return  # the operator before it wrote integers
+        quant, _ = _quant(node)
+        maker = source.producer()
+        requantize = maker is not None and maker.op_type == _DEQUANTIZE and self.constant(source) is None
+        view = self.view(source, integer=requantize)
+        if requantize and quant.same(view.tensor.quant):
+            self._bound[id(stored)] = view
+            return
+        name = self.program.name(stored.name or "quantized")
+        result = Tensor(name, view.tensor.shape, np.dtype(np.int8), view.tensor.dynamic, quant)
+        self.program.emit("QUANTIZE", [view.tensor], [result], "QuantizeOptions")
+        self._bound[id(stored)] = View(result, view.layout)
+
+    def _lower(self, node: ir.Node) -> list[int]:
+        """Write one node; returns the ids of nodes that went into it."""
+        row = OPS.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
+        if row is None or row.lower is None:
+            domain = f" of domain {node.domain}" if node.domain else ""
+            raise UnsupportedError(
+                node.name or "", node.op_type, "", f"this operator{domain} has no TFLite form here",
+                "see docs/operators.md for those that have",
+            )  # fmt: skip
+        self._check_types(node, row)
+        clamp = _clamp_after(node) if row.fuses else None
+        result = node.outputs[0] if clamp is None else clamp[0].outputs[0]
+        self._integer = self._is_integer(node, row, result)
+        if clamp is not None and not self._integer and self._is_integer(node, row, node.outputs[0]):
+            clamp, result, self._integer = None, node.outputs[0], True
+        fused = "NONE" if clamp is None else clamp[1]
+        row.lower(Lowering(node, self.program, self, integer=self._integer, result=result, fused=fused))
+        self._integer = False
+        return [] if clamp is None else [id(clamp[0])]
+
+    def _check_types(self, node: ir.Node, row: Op) -> None:
+        checked = [v for i, v in enumerate(node.inputs) if v is not None and row.role(i) != "static"]
+        for value in checked:
+            if value.dtype is not None and value.dtype.numpy().name not in row.types:
+                found = f"{value.name!r} is {value.dtype.numpy().name}"
+                raise UnsupportedError(node.name or "", node.op_type, "type", found, f"can be {', '.join(row.types)}")
+
+    def _is_integer(self, node: ir.Node, row: Op, result: ir.Value) -> bool:
+        """All activations come from int8 tensors, the result goes only to one int8 tensor, and the row's rule holds."""
+        if isinstance(row.int8, Float) or (row.int8_when is not None and not row.int8_when(node)):
+            return False
+        quants: list[Quant] = []
+        for index, value in enumerate(node.inputs):
+            if value is None or row.role(index) == "static":
+                continue
+            maker = value.producer()
+            if maker is None or maker.op_type != _DEQUANTIZE:
+                return False
+            if row.role(index) != "bias" and (quant := _activation_quant(maker)) is not None:
+                quants.append(quant)
+        outputs = [result, *node.outputs[1:]]
+        results = [_result_quant(v) for v in outputs]
+        if not quants or any(q is None for q in results):
+            return False
+        match row.int8:
+            case Same():
+                return all(q.same(quants[0]) for q in [*quants, *(r for r in results if r is not None)])
+            case Fixed(scale, zero_point):
+                wanted = Quant(np.asarray(scale, np.float32), np.asarray(zero_point, np.int64))
+                return wanted.same(results[0])
+        return True
+
+
+def _quant(node: ir.Node) -> tuple[Quant, int]:
+    """Quantization of a Q or DQ node, and 128 where its integers are uint8 and have to be shifted to int8."""
+    scale, zero = graph.constant(node.inputs[1]), None
+    if len(node.inputs) > 2 and node.inputs[2] is not None:
+        zero = graph.constant(node.inputs[2])
+        if zero is None:
+            scale = None
+    if scale is None:
+        raise UnsupportedError(node.name or "", node.op_type, "scale", "computed at run time", "make it a constant")
+    stored = node.outputs[0] if node.op_type == _QUANTIZE else node.inputs[0]
+    kind = stored.dtype.numpy().name if stored is not None and stored.dtype is not None else "int8"
+    if kind not in {"int8", "uint8", "int32", "int4"} or scale.ndim > 1 or scale.dtype != np.float32:
+        found = f"{kind} with scale of shape {scale.shape} and type {scale.dtype}"
+        raise UnsupportedError(node.name or "", node.op_type, "type", found, "int8 per tensor or channel works")
+    shift = 128 if kind == "uint8" else 0
+    zeros = np.zeros(scale.shape, np.int64) if zero is None else zero.astype(np.int64) - shift
+    if zero is None and shift:
+        zeros = np.full(scale.shape, -shift, np.int64)
+    scale = np.asarray(scale, np.float32)
+    if scale.size == 1:
+        return Quant(scale.reshape(()), zeros.reshape(())), shift
+    rank = len(stored.shape) if stored is not None and stored.shape is not None else 1
+    return Quant(scale, zeros, node.attributes.get_int("axis", 1) % rank), shift
+
+
+def _activation_quant(node: ir.Node) -> Quant | None:
+    """Of a DequantizeLinear over a computed tensor; None over a constant."""
+    if graph.constant(node.inputs[0]) is not None:
+        return None
+    return _quant(node)[0]
+
+
+def _result_quant(value: ir.Value) -> Quant | None:
+    """The one quantization of all readers, or None when someone reads the value in float."""
+    readers = graph.consumers(value)
+    if not readers or value.is_graph_output() or any(r.op_type != _QUANTIZE for r in readers):
+        return None
+    quants = [_quant(r)[0] for r in readers]
+    return quants[0] if quants[0].axis is None and all(q.same(quants[0]) for q in quants) else None
+
+
+def _clamp_after(node: ir.Node) -> tuple[ir.Node, str] | None:
+    """The Relu or Clip that alone reads the node's output, and its name as a fused activation."""
+    reader = graph.only_consumer(node.outputs[0])
+    if reader is None or reader.op_type not in {"Relu", "Clip"} or reader.inputs[0] is not node.outputs[0]:
+        return None
+    bounds = (0.0, np.inf) if reader.op_type == "Relu" else clip_bounds(reader)
+    name = _CLAMPS.get(bounds) if bounds is not None else None
+    return None if name is None else (reader, name)
+
+
+def clip_bounds(node: ir.Node) -> tuple[float, float] | None:
+    """Constant bounds of a Clip, None when computed."""
+    found = []
+    for index, default in ((1, -np.inf), (2, np.inf)):
+        if index >= len(node.inputs) or node.inputs[index] is None:
+            found.append(default)
+            continue
+        array = graph.constant(node.inputs[index])
+        if array is None or array.size != 1:
+            return None
+        found.append(float(array.item()))
+    return found[0], found[1]
+
+
+def _dequantized(array: npt.NDArray[Any], quant: Quant | None) -> npt.NDArray[Any]:
+    if quant is None:
+        return array
+    shape = [1] * array.ndim
+    if quant.axis is not None:
+        shape[quant.axis] = -1
+    scale, zero = quant.scale.reshape(shape), quant.zero_point.reshape(shape)
+    real: npt.NDArray[Any] = ((array.astype(np.int64) - zero) * scale.astype(np.float64)).astype(np.float32)
+    return real
