@@ -1,0 +1,9 @@
+"""Where bundles run. Standard library and numpy only; knows nothing of the exporter."""
+
+from __future__ import annotations
+
+from targets.check import check
+from targets.devices_table import get_target, list_targets
+from targets.types import Target, TargetError
+
+__all__ = ["Target", "TargetError", "check", "get_target", "list_targets"]

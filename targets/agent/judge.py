@@ -1,0 +1,48 @@
+"""Measured figures against the gates: one pure function, on the device and on the developer's machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["judge"]
+
+# gate -> (figure of an artifact, text)
+_PER_ARTIFACT: Any = (
+    ("max_drop", lambda a: a.get("drop"), "drop %s, limit %s points"),
+    ("max_latency_ms", lambda a: (a.get("latency_ms") or {}).get("p50"), "median latency %s ms, limit %s ms"),
+    ("max_bytes", lambda a: a.get("bytes"), "size %s bytes, limit %s"),
+    ("max_peak_bytes", lambda a: a.get("peak_bytes"), "peak memory %s bytes, limit %s"),
+)
+
+
+def judge(gates: Any, artifacts: Any, agreement: Any) -> Any:
+    """Reasons why it may not ship, empty when it may.
+
+    gates      recipe.Gates as plain data; a missing or None gate is not judged, one that was not measured fails
+    artifacts  figures of each candidate artifact, by name
+    """
+    reasons = []
+    for name, figures in artifacts.items():
+        for error in figures.get("errors", ()):
+            reasons.append("%s: %s" % (name, error))
+        for gate, get, text in _PER_ARTIFACT:
+            limit = gates.get(gate)
+            if limit is None:
+                continue
+            value = get(figures)
+            if value is None:
+                reasons.append("%s: gate %s was not measured" % (name, gate))
+            elif not value <= limit + 1e-9:
+                reasons.append("%s: %s" % (name, text % (_short(value), _short(limit))))
+    limit = gates.get("min_agreement")
+    if limit is not None and len(artifacts) > 1:
+        value = (agreement or {}).get("top1")
+        if value is None:
+            reasons.append("gate min_agreement was not measured")
+        elif not value >= limit - 1e-9:
+            reasons.append("the artifacts agree on %s of the samples, limit %s" % (_short(value), _short(limit)))
+    return reasons
+
+
+def _short(value: Any) -> str:
+    return "%.4g" % value if isinstance(value, float) else str(value)

@@ -1,0 +1,211 @@
+"""python check.pyz [BUNDLE]: verify the bundle, measure every artifact here, judge the gates."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+from .judge import judge
+from .manifest import BrokenBundle, verify
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Exit code 0 when the gates hold, 1 when one fails, 2 when the bundle is broken."""
+    parser = argparse.ArgumentParser(description="Check a kbit bundle on this machine.")
+    parser.add_argument(
+        "bundle", nargs="?", default=_own_folder(), help="folder of the bundle (default: beside this file)"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the result there (default: stdout)")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--samples", type=int, default=0, help="evaluation samples at most")
+    parser.add_argument("--progress", action="store_true", help="one JSON line a step on stderr")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--out", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        return _work(options)
+    try:
+        manifest = verify(options.bundle)
+    except BrokenBundle as error:
+        print("error: %s" % error, file=sys.stderr)
+        return 2
+    result = _check(manifest, options)
+    text = json.dumps(result, indent=1) + "\n"
+    if options.json:
+        with open(options.json + ".partial", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(options.json + ".partial", options.json)
+    else:
+        sys.stdout.write(text)
+    return 0 if result["passed"] else 1
+
+
+def _own_folder() -> str:
+    return os.path.dirname(_archive()) or "."
+
+
+def _archive() -> str:
+    """The check.pyz that this runs from."""
+    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def _work(options: Any) -> int:
+    from . import worker
+
+    if options.worker == "latency":
+        body = worker.latency(options.bundle, options.out.split(","), options.threads)
+    else:
+        body = worker.measure(options.bundle, options.worker, options.out, options.threads, options.samples)
+    print(json.dumps({"result": body}), flush=True)
+    return 0
+
+
+def _child(options: Any, worker: Any, out: Any) -> Any:
+    """(result, error): a worker that raises or dies is one line, not the end of the check."""
+    command = [sys.executable, _archive(), options.bundle, "--worker", worker, "--out", out]
+    command += ["--threads", str(options.threads), "--samples", str(options.samples)]
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL)
+        result = None
+        assert process.stdout is not None
+        for line in process.stdout:
+            try:
+                message = json.loads(line)
+            except ValueError:
+                continue
+            if "result" in message:
+                result = message["result"]
+            elif options.progress:
+                print(json.dumps(message), file=sys.stderr, flush=True)
+        code = process.wait()
+        errors.seek(0)
+        lines = errors.read().decode("utf-8", "replace").strip().splitlines()
+    if result is not None and code == 0:
+        return result, None
+    if code < 0:
+        return None, "the process was killed by signal %d (9: out of memory, 11: crash)" % -code
+    return None, lines[-1] if lines else "the process ended with code %d" % code
+
+
+def _check(manifest: Any, options: Any) -> Any:
+    from . import metrics
+
+    figures: Any = {}
+    outputs: Any = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for artifact in manifest["artifacts"]:
+            name = artifact["name"]
+            path = os.path.join(scratch, name + ".npz")
+            body, error = _child(options, name, path)
+            figures[name] = dict(body or {}, bytes=artifact["bytes"], errors=[] if error is None else [error])
+            if error is None:
+                outputs[name] = _load(path)
+        running = [name for name in figures if not figures[name]["errors"]]
+        if running:
+            times, error = _child(options, "latency", ",".join(running))
+            for name in running:
+                if error is None:
+                    figures[name]["latency_ms"] = _percentiles(times[name])
+                else:
+                    figures[name]["errors"].append("latency: " + error)
+    _accuracy(manifest, options, figures, outputs, metrics)
+    candidates = [a["name"] for a in manifest["artifacts"] if a["role"] == "candidate"]
+    agreement = _agreement(manifest, [outputs.get(name) for name in candidates], metrics)
+    reasons = judge(manifest.get("gates") or {}, {n: figures[n] for n in candidates}, agreement)
+    return {
+        "passed": not reasons,
+        "reasons": reasons,
+        "artifacts": figures,
+        "agreement": agreement,
+        "evaluation_samples": _count(outputs),
+        "device": _device(),
+    }
+
+
+def _load(path: Any) -> Any:
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as archive:
+        return {key: archive[key] for key in archive.files}
+
+
+def _count(outputs: Any) -> Any:
+    for arrays in outputs.values():
+        for key, array in arrays.items():
+            if key.startswith("evaluation."):
+                return len(array)
+    return 0
+
+
+def _percentiles(times: Any) -> Any:
+    """Only those that the number of runs supports."""
+    ordered = sorted(times)
+    found: Any = {"n": len(ordered), "min": ordered[0]}
+    for name, share, need in (("p50", 0.5, 20), ("p90", 0.9, 100), ("p99", 0.99, 1000)):
+        if len(ordered) >= need:
+            found[name] = ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    return found
+
+
+def _accuracy(manifest: Any, options: Any, figures: Any, outputs: Any, metrics: Any) -> None:
+    """metric, drop, and how the golden outputs compare, into ``figures``."""
+    first = manifest["outputs"][0]["name"]
+    golden = _load(os.path.join(options.bundle, manifest["golden"]["path"]))
+    evaluation = manifest.get("evaluation")
+    labels = None
+    if evaluation:
+        labels = _load(os.path.join(options.bundle, evaluation["path"])).get("labels")
+    for name, arrays in outputs.items():
+        expected = golden.get("expected.%s.%s" % (name, first))
+        scale = None if name == "float" else manifest["outputs"][0].get("scale")
+        if expected is not None:
+            figures[name]["golden"] = metrics.agreement(expected, arrays["golden." + first], scale)
+        result = arrays.get("evaluation." + first)
+        if result is None or labels is None:
+            continue
+        metric = evaluation["metric"]
+        if metric not in metrics.METRICS:
+            figures[name]["errors"].append("metric %r is not known to this checker" % metric)
+            continue
+        figures[name]["metric"] = metrics.score(metric, result, labels[: len(result)])
+    reference = next((a["name"] for a in manifest["artifacts"] if a["role"] == "reference"), None)
+    base = figures.get(reference, {}).get("metric")
+    for entry in figures.values():
+        if base is not None and entry.get("metric") is not None:
+            sign = 1.0 if metrics.higher_is_better(evaluation["metric"]) else -1.0
+            entry["drop"] = sign * (base - entry["metric"])
+
+
+def _agreement(manifest: Any, pair: Any, metrics: Any) -> Any:
+    if len(pair) < 2 or any(arrays is None for arrays in pair):
+        return None
+    output = manifest["outputs"][0]
+    kind = "evaluation." if "evaluation." + output["name"] in pair[0] else "golden."
+    return metrics.agreement(pair[0][kind + output["name"]], pair[1][kind + output["name"]], output.get("scale"))
+
+
+def _device() -> Any:
+    cpu = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.lower().startswith(("model name", "hardware", "model\t")):
+                    cpu = line.split(":", 1)[1].strip()
+                    break
+    except OSError:
+        pass
+    return {
+        "machine": platform.machine(),
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "system": platform.system() + " " + platform.release(),
+        "python": platform.python_version(),
+    }

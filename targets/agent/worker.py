@@ -1,0 +1,143 @@
+"""What runs in a process of its own: one artifact's accuracy and memory, or the latency of all of them in turn."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+import numpy as np
+
+from . import preprocess
+from .manifest import read
+from .runtimes import load_runtime, open_artifact
+
+__all__ = ["latency", "measure"]
+
+_RUN_SECONDS = 3.0
+_MOST_RUNS = 1000
+_FEWEST_RUNS = 100
+_WARM_SECONDS = 0.3
+
+
+def feeds_of(manifest: Any, arrays: Any, start: Any, stop: Any) -> Any:
+    """Model-ready arrays of the raw samples start to stop - 1."""
+    feeds = {}
+    for spec in manifest["inputs"]:
+        raw = arrays["input." + spec["name"]][start:stop]
+        if spec["dtype"] == "float32":
+            feeds[spec["name"]] = preprocess.apply(raw, spec.get("preprocess"), spec["shape"])
+        else:
+            feeds[spec["name"]] = raw.astype(spec["dtype"])
+    return feeds
+
+
+def _samples(folder: Any, entry: Any) -> Any:
+    with np.load(os.path.join(folder, entry["path"]), allow_pickle=False) as archive:
+        return {key: archive[key] for key in archive.files}
+
+
+def _batch(manifest: Any) -> int:
+    """The fixed batch of the model, or 1 where it is free."""
+    first = manifest["inputs"][0]["shape"][:1]
+    return first[0] if first and isinstance(first[0], int) else 1
+
+
+def _outputs(session: Any, manifest: Any, arrays: Any, count: Any, tell: Any) -> Any:
+    size = _batch(manifest)
+    block = max(size, 64 // size * size)
+    found: Any = [[] for _ in manifest["outputs"]]
+    for start in range(0, count, block):
+        feeds = feeds_of(manifest, arrays, start, min(start + block, count))
+        many = len(next(iter(feeds.values())))
+        for place in range(0, many, size):
+            part = {name: array[place : place + size] for name, array in feeds.items()}
+            real = len(next(iter(part.values())))
+            if real < size:
+                part = {n: np.concatenate([a] + [a[-1:]] * (size - real)) for n, a in part.items()}
+            for kept, result in zip(found, session.run(part)):
+                kept.append(result[:real])
+        tell(min(start + block, count), count)
+    return [np.concatenate(parts) for parts in found]
+
+
+def _rss(key: Any) -> Any:
+    """VmRSS or VmHWM of this process, bytes; None where /proc does not say."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:
+            for line in file:
+                if line.startswith(key):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None
+
+
+def measure(folder: Any, name: Any, out: Any, threads: Any, limit: Any) -> Any:
+    """Load, first run, memory, outputs on the golden and evaluation samples (saved to ``out``)."""
+    manifest = read(folder)
+    artifact = next(a for a in manifest["artifacts"] if a["name"] == name)
+    module, package, version = load_runtime(artifact["runtime"])
+    golden = _samples(folder, manifest["golden"])
+    feeds = feeds_of(manifest, golden, 0, _batch(manifest))
+    base = _rss("VmRSS")
+    start = time.perf_counter()
+    session = open_artifact(module, artifact, os.path.join(folder, artifact["path"]), threads)
+    loaded = time.perf_counter()
+    session.run(feeds)
+    first = time.perf_counter()
+    for _ in range(4):
+        session.run(feeds)
+    peak = _rss("VmHWM")
+    results = {}
+
+    def tell(done: Any, total: Any) -> None:
+        print(json.dumps({"progress": name, "done": done, "total": total}), flush=True)
+
+    count = len(next(v for k, v in golden.items() if k.startswith("input.")))
+    for spec, array in zip(manifest["outputs"], _outputs(session, manifest, golden, count, lambda *_: None)):
+        results["golden." + spec["name"]] = array
+    if manifest.get("evaluation"):
+        arrays = _samples(folder, manifest["evaluation"])
+        count = len(next(v for k, v in arrays.items() if k.startswith("input.")))
+        count = min(count, limit) if limit else count
+        for spec, array in zip(manifest["outputs"], _outputs(session, manifest, arrays, count, tell)):
+            results["evaluation." + spec["name"]] = array
+    np.savez(out, **results)
+    return {
+        "load_ms": (loaded - start) * 1e3,
+        "first_ms": (first - loaded) * 1e3,
+        "peak_bytes": peak,
+        "model_peak_bytes": None if peak is None or base is None else max(0, peak - base),
+        "runtime_package": package,
+        "runtime_version": version,
+    }
+
+
+def latency(folder: Any, names: Any, threads: Any) -> Any:
+    """Milliseconds of every run by artifact, one sample a run, all artifacts in turn so that drift hits them alike."""
+    manifest = read(folder)
+    golden = _samples(folder, manifest["golden"])
+    feeds = feeds_of(manifest, golden, 0, _batch(manifest))
+    sessions = {}
+    for artifact in manifest["artifacts"]:
+        if artifact["name"] in names:
+            module, _, _ = load_runtime(artifact["runtime"])
+            path = os.path.join(folder, artifact["path"])
+            session = open_artifact(module, artifact, path, threads)
+            sessions[artifact["name"]] = session, session.prepare(feeds)
+    end = time.perf_counter() + _WARM_SECONDS
+    while time.perf_counter() < end:
+        for session, arrays in sessions.values():
+            session.invoke(arrays)
+    times: Any = {name: [] for name in sessions}
+    end = time.perf_counter() + _RUN_SECONDS * len(sessions)
+    runs = 0
+    while runs < _MOST_RUNS and (time.perf_counter() < end or runs < _FEWEST_RUNS):
+        for name, (session, arrays) in sessions.items():
+            start = time.perf_counter()
+            session.invoke(arrays)
+            times[name].append((time.perf_counter() - start) * 1e3)
+        runs += 1
+    return times
