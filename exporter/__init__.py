@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from exporter.load import load
     from exporter.pipeline import check, export
     from exporter.prepare import prepare
-    from exporter.quantize import apply, make_plan
+    from exporter.quantize import apply as apply
+    from exporter.quantize import make_plan
     from exporter.recipe import Recipe, read_recipe
     from exporter.types import Plan
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
 from exporter.errors import LoadError
+from exporter.types import Plan, QParams
 
-__all__ = ["run", "session"]
+__all__ = ["LayerError", "layer_errors", "run", "session"]
 
 ort.disable_telemetry_events()
 
@@ -42,3 +44,75 @@ def run(
     opened = session(model, optimize=optimize)
     names = [o.name for o in opened.get_outputs()]
     return dict(zip(names, opened.run(None, dict(feeds)), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class LayerError:
+    """How far the quantized graph is from the float one at a value, all errors before it included.
+
+    sqnr_db    10 log10(sum x^2 / sum (x - q)^2), dB
+    cosine     between the two, over all samples
+    saturated  share of values at either end of the grid
+    """
+
+    value: str
+    node: str
+    op: str
+    sqnr_db: float
+    cosine: float
+    saturated: float
+
+
+def layer_errors(
+    model: ir.Model, quantized: ir.Model, plan: Plan, batches: Iterable[Mapping[str, np.ndarray]]
+) -> list[LayerError]:
+    """One row for each quantized activation of the plan, in graph order; sums are streamed over the batches."""
+    makers = {v.name: node for node in model.graph for v in node.outputs}
+    present = {v.name for node in quantized.graph for v in node.outputs}
+    pairs = {
+        name: name if f"{name}_dequantized" not in present else f"{name}_dequantized"
+        for name, tensor in plan.tensors.items()
+        if tensor.role == "activation" and name in makers and {name, f"{name}_dequantized"} & present
+    }
+    wide, narrow = _exposing(model, list(pairs)), _exposing(quantized, list(pairs.values()))
+    sums = {name: np.zeros(6) for name in pairs}
+    for batch in batches:
+        feeds = dict(batch)
+        reference = dict(zip(pairs, wide.run(list(pairs), feeds), strict=True))
+        actual = dict(zip(pairs, narrow.run(list(pairs.values()), feeds), strict=True))
+        for name in pairs:
+            sums[name] += _sums(reference[name], actual[name], plan.tensors[name].qparams)
+    return [_error(name, makers[name], sums[name]) for name in pairs]
+
+
+def _exposing(model: ir.Model, names: Sequence[str]) -> ort.InferenceSession:
+    copy = model.clone()
+    values = {v.name: v for node in copy.graph for v in node.outputs}
+    copy.graph.outputs.clear()
+    copy.graph.outputs.extend(values[name] for name in dict.fromkeys(names))
+    return session(copy, optimize=False)
+
+
+def _sums(reference: np.ndarray, actual: np.ndarray, qparams: QParams | None) -> np.ndarray:
+    x, q = reference.astype(np.float64).ravel(), actual.astype(np.float64).ravel()
+    ends = 0.0
+    if qparams is not None:
+        steps = np.rint(q / float(qparams.scale)) + int(qparams.zero_point)
+        ends = float((steps >= qparams.scheme.qmax).mean())
+        if int(qparams.zero_point) > qparams.scheme.qmin:  # behind a Relu the lower end is zero itself
+            ends += float((steps <= qparams.scheme.qmin).mean())
+    return np.array([x @ x, q @ q, x @ q, (x - q) @ (x - q), ends, 1.0])
+
+
+def _error(name: str, node: ir.Node, sums: np.ndarray) -> LayerError:
+    xx, qq, xq, ee, ends, batches = sums
+    sqnr = 10 * np.log10(max(xx, 1e-30) / max(ee, 1e-30))
+    cosine = xq / max(np.sqrt(xx * qq), 1e-30)
+    return LayerError(
+        name,
+        node.name or "",
+        node.op_type,
+        round(float(sqnr), 3),
+        round(float(cosine), 6),
+        round(float(ends / batches), 6),
+    )

@@ -298,11 +298,11 @@ def _quant(node: ir.Node) -> tuple[Quant, int]:
     zeros = np.zeros(scale.shape, np.int64) if zero is None else zero.astype(np.int64) - shift
     if zero is None and shift:
         zeros = np.full(scale.shape, -shift, np.int64)
-    scale = np.asarray(scale, np.float32)
-    if scale.size == 1:
-        return Quant(scale.reshape(()), zeros.reshape(())), shift
+    scales: npt.NDArray[np.float32] = scale.astype(np.float32)
+    if scales.size == 1:
+        return Quant(scales.reshape(()), zeros.reshape(())), shift
     rank = len(stored.shape) if stored is not None and stored.shape is not None else 1
-    return Quant(scale, zeros, node.attributes.get_int("axis", 1) % rank), shift
+    return Quant(scales, zeros, node.attributes.get_int("axis", 1) % rank), shift
 
 
 def _activation_quant(node: ir.Node) -> Quant | None:

@@ -103,7 +103,7 @@ class Data(Table, frozen=True):
     metric: Annotated[str, _says("top1, top5, cosine, mse, spearman or module:callable", min_length=1)] = "top1"
     calibration_samples: Annotated[int, _says("samples used at most", ge=1)] = 512
     evaluation_samples: Annotated[int, _says("samples used at most", ge=1)] = 2000
-    batch_size: Annotated[int, _says("samples in one run of the float model", ge=1)] = 32
+    batch_size: Annotated[int, _says("samples in one run of the float model", ge=1)] = 8
     preprocess: Annotated[dict[str, Preprocess], _says("from raw sample to input, by input name")] = {}
 
 

@@ -1,0 +1,240 @@
+"""The whole line, top to bottom: from a recipe to a checked bundle. Read this file first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+import targets
+from exporter import bundle as bundles
+from exporter import packing, reference
+from exporter.calibrate import OBSERVERS, calibrate
+from exporter.data import Dataset, check_labels, open_dataset
+from exporter.emit.ort import emit_onnx
+from exporter.emit.tflite import emit_tflite
+from exporter.errors import MissingError, RecipeError
+from exporter.load import Loaded, Parity, load_with_parity
+from exporter.prepare import INT8_PASSES, prepare
+from exporter.quantize import apply, make_plan
+from exporter.recipe import InputSpec, Recipe, with_arguments
+from exporter.types import Plan, TensorStats
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Outcome", "Progress", "check", "export", "run"]
+
+Progress = Callable[[str, int, int | None], None]  # stage, done, total
+_ANALYSED = 64  # samples behind the figures of each layer
+_GOLDEN = 16
+_DRAWN = 6  # tensors whose histograms are kept for the report
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A checked bundle, the checker's verdict, the float difference to torch, and which nodes run in float."""
+
+    bundle: bundles.Bundle
+    check: Mapping[str, Any]
+    parity: Parity | None
+    float_nodes: Mapping[str, str]
+    report: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What a recipe names, or what a caller handed over in memory instead."""
+
+    model: Any
+    example_inputs: Any = None
+    calibration: Any = None
+    evaluation: Any = None
+
+
+def quiet(stage: str, done: int, total: int | None) -> None:
+    """A Progress that shows nothing."""
+
+
+def run(
+    recipe: Recipe,
+    *,
+    base: Path | str = ".",
+    out: Path | str,
+    progress: Progress = quiet,
+    source: _Source | None = None,
+) -> Outcome:
+    """Load, prepare, calibrate, plan, apply, emit, package, check, report.
+
+    base  folder that the recipe's relative paths start from
+    out   folder of the bundle, new or empty
+    Raises KbitError (one line) for whatever the user must change; then nothing is left in ``out``.
+    """
+    base, out = Path(base), Path(out)
+    source = source or _Source(recipe.model, None, recipe.data.calibration, recipe.data.evaluation)
+    bundles.claim(out)
+    _check_wishes(recipe, source)
+    progress("load", 0, None)
+    loaded = load_with_parity(source.model, base=base, example_inputs=source.example_inputs, seed=recipe.seed)
+    inputs = _inputs(recipe, loaded)
+    calibration = _open(recipe, source.calibration, inputs, base, recipe.data.calibration_samples, labelled=False)
+    evaluation = _open(recipe, source.evaluation, inputs, base, recipe.data.evaluation_samples, labelled=True)
+    integer = recipe.quantize.weights != "float"
+    model = prepare(loaded.model, recipe.quantize.passes or (INT8_PASSES if integer else None))
+    _check_evaluation(recipe, evaluation, model)
+    stats: dict[str, TensorStats] = {}
+    plan = Plan({})
+    if integer:
+        assert calibration is not None
+        batches = calibration.batches(recipe.data.batch_size)
+        stats = calibrate(model, batches, progress=lambda done: progress("calibrate", done, calibration.count))
+        progress("plan", 0, None)
+        plan = _plan(recipe, model, stats)
+    quantized = apply(model, plan, io=recipe.quantize.io)
+    progress("emit", 0, None)
+    channels_last = any(len(spec.shape) == 4 for spec in inputs.values())
+    files = {"float": packing.onnx_bytes(emit_onnx(model))}
+    if "onnxruntime" in recipe.targets.runtimes:
+        files["onnxruntime"] = packing.onnx_bytes(emit_onnx(quantized))
+    if "tflite" in recipe.targets.runtimes:
+        files["tflite"] = emit_tflite(quantized, channels_last=channels_last)
+    artifacts = packing.artifacts(files, model, quantized, plan, channels_last=channels_last)
+    samples = evaluation or calibration
+    golden = packing.golden(artifacts, inputs, recipe, samples, _GOLDEN)
+    bundle = packing.pack(out, recipe, inputs, artifacts, golden, evaluation, model, plan)
+    _analyse(bundle, model, apply(model, plan), plan, stats, samples or golden, loaded.parity)
+    result = check(bundle.path, progress=progress)
+    return Outcome(bundle, result, loaded.parity, plan.float_nodes, _report(bundle.path, progress))
+
+
+def export(
+    model: torch.nn.Module | str | Path,
+    example_inputs: Sequence[Any] | Mapping[str, Any] | None = None,
+    *,
+    calibration: Any = None,
+    evaluation: Any = None,
+    out: Path | str,
+    base: Path | str = ".",
+    progress: Progress = quiet,
+    **keys: Any,
+) -> bundles.Bundle:
+    """The line in one call: a torch module, "module:callable", .pt2 or .onnx -> a checked bundle in ``out``.
+
+    calibration, evaluation  a path as in a recipe, an array, a dict of arrays by input name (with "labels"), or batches
+    keys                     any key of a recipe by its own name: weights="int8", observer="mse", max_drop=0.5,
+                             preprocess={"image": Preprocess(...)}, inputs={"image": InputSpec(...)}
+    """
+    named = isinstance(model, (str, Path))
+    texts = {"calibration": calibration, "evaluation": evaluation}
+    keys |= {key: value for key, value in texts.items() if isinstance(value, (str, Path))}
+    recipe = with_arguments(None, {"source": str(model) if named else type(model).__name__, **keys})
+    source = _Source(recipe.model if named else model, example_inputs, calibration, evaluation)
+    return run(recipe, base=base, out=out, progress=progress, source=source).bundle
+
+
+def check(bundle: Path | str, on: str = "host", *, progress: Progress = quiet) -> dict[str, Any]:
+    """Run the bundle's own checker on a target, keep its result in the bundle as check.json, and return it."""
+    progress(f"check on {on}", 0, None)
+    result = targets.check(bundle, on, progress=progress)
+    bundles.add_result(Path(bundle), "check.json", result)
+    return result
+
+
+def _check_wishes(recipe: Recipe, source: _Source) -> None:
+    quantize = recipe.quantize
+    if (quantize.weights == "float") != (quantize.activations == "float"):
+        found = f"quantize.weights = {quantize.weights!r} with quantize.activations = {quantize.activations!r}"
+        raise RecipeError(found, "set both to int8, or both to float")
+    if quantize.weights != "float" and source.calibration is None:
+        raise RecipeError("data.calibration is missing", "int8 needs samples to calibrate with: --calibration FILE.npz")
+    for name in recipe.targets.names:
+        targets.get_target(name)
+
+
+def _inputs(recipe: Recipe, loaded: Loaded) -> dict[str, InputSpec]:
+    """The graph's own inputs; dynamic dimensions by name."""
+    found = {}
+    for value in loaded.model.graph.inputs:
+        if value.is_initializer():
+            continue
+        assert value.name is not None
+        assert value.dtype is not None
+        shape: list[int | str] = [d if isinstance(d, int) else str(d) for d in value.shape or ()]
+        found[value.name] = InputSpec(shape, value.dtype.numpy().name)  # type: ignore[arg-type]
+    return found
+
+
+def _open(
+    recipe: Recipe, source: Any, inputs: Mapping[str, InputSpec], base: Path, limit: int, *, labelled: bool
+) -> Dataset | None:
+    if source is None:
+        return None
+    preprocess = recipe.data.preprocess
+    return open_dataset(source, inputs, preprocess, base=base, limit=limit, labelled=labelled, seed=recipe.seed)
+
+
+def _check_evaluation(recipe: Recipe, evaluation: Dataset | None, model: ir.Model) -> None:
+    from targets.agent.metrics import METRICS
+
+    if evaluation is None:
+        return
+    if recipe.data.metric not in METRICS:
+        raise RecipeError(f"data.metric: unknown metric {recipe.data.metric!r}", f"known: {', '.join(METRICS)}")
+    shape = model.graph.outputs[0].shape
+    classes = shape[-1] if shape is not None and len(shape) == 2 else None
+    if recipe.data.metric in {"top1", "top5"} and isinstance(classes, int) and evaluation.labels is not None:
+        check_labels(evaluation.labels, classes, evaluation.where)
+
+
+def _plan(recipe: Recipe, model: ir.Model, stats: Mapping[str, TensorStats]) -> Plan:
+    wishes = recipe.quantize
+    return make_plan(
+        model,
+        stats,
+        observe=OBSERVERS[wishes.observer],
+        observer=wishes.observer,
+        granularity=wishes.granularity,
+        rounder=wishes.rounder,
+        keep_float=wishes.keep_float,
+    )
+
+
+def _analyse(
+    bundle: bundles.Bundle,
+    model: ir.Model,
+    quantized: ir.Model,
+    plan: Plan,
+    stats: Mapping[str, TensorStats],
+    samples: Dataset | Mapping[str, np.ndarray],
+    parity: Parity | None,
+) -> None:
+    """analysis.json: each layer's error, the worst tensors' histograms, parity with torch."""
+    layers = []
+    if plan.tensors and isinstance(samples, Dataset):
+        layers = reference.layer_errors(model, quantized, plan, _first(samples.batches(8), _ANALYSED // 8))
+    worst = sorted(layers, key=lambda layer: layer.sqnr_db)[:_DRAWN]
+    body = {
+        "layers": [asdict(layer) for layer in layers],
+        "histograms": [packing.histogram(layer.value, stats[layer.value], plan) for layer in worst],
+        "parity": None if parity is None else asdict(parity),
+    }
+    bundles.add_result(bundle.path, "analysis.json", body)
+
+
+def _first(batches: Iterator[Any], count: int) -> Iterator[Any]:
+    for _, batch in zip(range(count), batches, strict=False):
+        yield batch
+
+
+def _report(path: Path, progress: Progress) -> Path | None:
+    from exporter.report import render
+
+    progress("report", 0, None)
+    try:
+        return render(path)
+    except MissingError:
+        return None  # plots are an extra; kbit report says how to get it

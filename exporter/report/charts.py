@@ -1,0 +1,96 @@
+"""Charts as inline SVG: matplotlib, the same bytes every time."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+__all__ = ["bars", "histogram", "sqnr"]
+
+# Okabe and Ito's palette: told apart by colour-blind readers, on light and on dark
+_COLOURS = {"float": "#7f7f7f", "onnxruntime": "#0072b2", "tflite": "#d55e00"}
+_LINE, _RANGE, _INK = "#0072b2", "#d55e00", "#808080"
+_STYLE = {
+    "svg.hashsalt": "kbit", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9,
+    "axes.edgecolor": _INK, "axes.labelcolor": _INK, "text.color": _INK, "xtick.color": _INK, "ytick.color": _INK,
+    "axes.spines.top": False, "axes.spines.right": False,
+}  # fmt: skip
+
+
+def _svg(figure: Figure, label: str) -> str:
+    """The figure as an <svg> element; ``label`` is read out to those who cannot see it."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    body = text.getvalue()
+    body = body[body.index("<svg") :]
+    body = re.sub(r' xmlns:xlink="[^"]*"', ' xmlns:xlink="http://www.w3.org/1999/xlink"', body)
+    safe = label.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    return body.replace("<svg", f'<svg role="img" aria-label="{safe}"', 1)
+
+
+def bars(rows: Sequence[Mapping[str, Any]], manifest: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Metric, latency, size and memory of the artifacts side by side."""
+    evaluation = manifest.get("evaluation") or {}
+    wanted = [("metric", f"{evaluation.get('metric', 'metric')}", 1.0, "{:.2f}"),
+              ("p50", "median latency, ms", 1.0, "{:.3f}"),
+              ("bytes", "file size, kB", 1e-3, "{:.0f}"), ("peak_bytes", "peak memory, MB", 1e-6, "{:.0f}")]  # fmt: skip
+    found = []
+    for key, title, factor, form in wanted:
+        values = [(r["title"], r["name"], r[key] * factor) for r in rows if r.get(key) is not None]
+        if not values:
+            continue
+        with mpl.rc_context(_STYLE):
+            figure = Figure(figsize=(3.1, 0.42 * len(values) + 0.25))
+            axes = figure.add_axes((0.3, 0.02, 0.52, 0.96))
+            colours = [_COLOURS.get(name, _LINE) for _, name, _ in values]
+            axes.barh(range(len(values)), [v for _, _, v in values], color=colours, height=0.62)
+            axes.set_yticks(range(len(values)), [t for t, _, _ in values])
+            axes.invert_yaxis()
+            axes.set_xticks([])
+            axes.spines["bottom"].set_visible(False)
+            axes.tick_params(length=0)
+            for place, (_, _, value) in enumerate(values):
+                axes.text(value, place, f" {form.format(value)}", va="center")
+            text = "; ".join(f"{t} {form.format(v)}" for t, _, v in values)
+            found.append({"title": title, "svg": _svg(figure, f"{title}: {text}")})
+    return found
+
+
+def sqnr(layers: Sequence[Mapping[str, Any]]) -> str:
+    """Signal to quantization noise along the network."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(8.2, 2.4))
+        axes = figure.add_axes((0.07, 0.2, 0.91, 0.74))
+        values = [layer["sqnr_db"] for layer in layers]
+        axes.plot(range(len(values)), values, color=_LINE, marker="o", markersize=3.5, linewidth=1.4)
+        axes.set_ylabel("SQNR, dB")
+        axes.set_xlabel("layer, in graph order")
+        axes.grid(axis="y", alpha=0.25)
+        axes.set_ylim(bottom=min(0.0, *values))
+        worst = min(layers, key=lambda layer: layer["sqnr_db"])
+        return _svg(figure, f"SQNR of {len(values)} layers; lowest {worst['sqnr_db']} dB at {worst['value']}")
+
+
+def histogram(drawn: Mapping[str, Any]) -> str:
+    """What calibration saw of a tensor (log counts) and the range that its integers cover."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(4.0, 1.9))
+        axes = figure.add_axes((0.1, 0.17, 0.87, 0.66))
+        counts, low, high = drawn["counts"], drawn["edge_low"], drawn["edge_high"]
+        width = (high - low) / len(counts)
+        places = [low + width * (i + 0.5) for i in range(len(counts))]
+        axes.bar(places, counts, width=width, color=_LINE, log=True)
+        axes.axvspan(drawn["range_low"], drawn["range_high"], color=_RANGE, alpha=0.12)
+        for edge in (drawn["range_low"], drawn["range_high"]):
+            axes.axvline(edge, color=_RANGE, linewidth=1.2)
+        axes.set_yticks([])
+        axes.minorticks_off()
+        name = str(drawn["value"])
+        axes.set_title(name.replace("$", r"\$"), fontsize=9)
+        ends = f"{drawn['range_low']:.3g} to {drawn['range_high']:.3g}"
+        return _svg(figure, f"histogram of {name}, quantized range {ends}")

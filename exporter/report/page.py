@@ -1,0 +1,158 @@
+"""Bundle -> report.html."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from exporter import bundle as bundles
+from exporter.errors import BundleError, MissingError
+from exporter.recipe import from_dict, to_toml
+from exporter.types import Plan
+
+__all__ = ["render"]
+
+_GATES = {
+    "max_drop": ("Drop of the metric, points", "drop", "≤"),
+    "min_agreement": ("Top-1 agreement of the artifacts", None, "≥"),
+    "max_latency_ms": ("Median latency, ms", "p50", "≤"),
+    "max_bytes": ("Size, bytes", "bytes", "≤"),
+    "max_peak_bytes": ("Peak memory, bytes", "peak_bytes", "≤"),
+}
+_TITLES = {"float": "Float", "onnxruntime": "ONNX Runtime", "tflite": "TFLite"}
+
+
+def render(bundle_dir: Path | str, out: Path | None = None) -> Path:
+    """Write the page (default: report.html in the bundle) and return its path; it loads nothing from elsewhere.
+
+    What was not measured yet is named, with the command that measures it. Raises MissingError without the extra
+    ``report``, BundleError for a folder that is no bundle.
+    """
+    try:
+        import jinja2
+
+        from exporter.report import charts
+    except ImportError as error:
+        raise MissingError(
+            f"the report needs {error.name}, which is not installed", "pip install 'kbit[report]'"
+        ) from error
+    folder = Path(bundle_dir)
+    bundle = bundles.read(folder)
+    check, analysis = _result(folder, "check.json"), _result(folder, "analysis.json")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {"size": _size, "number": _number, "percent": _percent}
+    here = resources.files("exporter.report")
+    template = environment.from_string(here.joinpath("template.html.j2").read_text(encoding="utf-8"))
+    rows = _rows(bundle.manifest, check)
+    layers = (analysis or {}).get("layers") or []
+    page = template.render(
+        style=here.joinpath("style.css").read_text(encoding="utf-8"),
+        manifest=bundle.manifest,
+        check=check,
+        analysis=analysis,
+        rows=rows,
+        gates=_gates(bundle.manifest.get("gates") or {}, check, rows),
+        bars=charts.bars(rows, bundle.manifest) if check else [],
+        layers=sorted(layers, key=lambda layer: layer["sqnr_db"])[:15],
+        sqnr=charts.sqnr(layers) if layers else "",
+        histograms=[charts.histogram(h) for h in (analysis or {}).get("histograms") or []],
+        plan=_plan(folder),
+        recipe=to_toml(from_dict(bundle.manifest["recipe"], "manifest.json")),
+        preprocess={i["name"]: json.dumps(i.get("preprocess"), indent=1) for i in bundle.manifest["inputs"]},
+    )
+    target = out or folder / "report.html"
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(target)
+    except OSError as error:
+        raise BundleError(
+            f"cannot write {target}: {error.strerror}", "free some space, or name another file"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def _result(folder: Path, name: str) -> Any:
+    """check.json or analysis.json; None when not there yet."""
+    path = folder / name
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BundleError(f"{path} is not JSON", "run kbit check again") from error
+
+
+def _rows(manifest: Mapping[str, Any], check: Any) -> list[dict[str, Any]]:
+    rows = []
+    for artifact in manifest["artifacts"]:
+        facts = ((check or {}).get("artifacts") or {}).get(artifact["name"]) or {}
+        latency = facts.get("latency_ms") or {}
+        rows.append({
+            "name": artifact["name"], "title": _TITLES.get(artifact["name"], artifact["name"]),
+            "role": artifact["role"], "bytes": artifact["bytes"], "sha256": artifact["sha256"], "path": artifact["path"],
+            "metric": facts.get("metric"), "drop": facts.get("drop"), "p50": latency.get("p50"),
+            "p90": latency.get("p90"), "n": latency.get("n"), "load_ms": facts.get("load_ms"),
+            "peak_bytes": facts.get("peak_bytes"), "version": facts.get("runtime_version"),
+            "errors": facts.get("errors") or [],
+        })  # fmt: skip
+    return rows
+
+
+def _gates(gates: Mapping[str, Any], check: Any, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One line for each gate and artifact: what was measured, the limit, and whether it holds."""
+    found = []
+    for gate, limit in gates.items():
+        if limit is None or gate not in _GATES:
+            continue
+        title, key, sign = _GATES[gate]
+        candidates = [row for row in rows if row["role"] == "candidate"] if key else [None]
+        for row in candidates:
+            value = row[key] if row is not None and key else ((check or {}).get("agreement") or {}).get("top1")
+            holds = value is not None and (value <= limit + 1e-9 if sign == "≤" else value >= limit - 1e-9)
+            found.append({"title": title, "artifact": row["title"] if row else "", "value": value, "limit": limit,
+                          "sign": sign, "holds": holds})  # fmt: skip
+    return found
+
+
+def _plan(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "plan.json"
+    if not path.is_file():
+        return []
+    rows = []
+    for tensor in Plan.from_json(path.read_text(encoding="utf-8")).tensors.values():
+        q = tensor.qparams
+        scale = "" if q is None else f"{q.scale.min():.4g}" + (f" … {q.scale.max():.4g}" if q.scale.size > 1 else "")
+        zero = (
+            "" if q is None else f"{q.zero_point.min()}" + (f" … {q.zero_point.max()}" if np.ptp(q.zero_point) else "")
+        )
+        grain = "" if q is None else type(q.scheme.grain).__name__.removeprefix("Per").lower()
+        bits = "float" if q is None else str(q.scheme.bits)
+        rows.append({"name": tensor.name, "role": tensor.role, "bits": bits, "grain": grain, "scale": scale,
+                     "zero_point": zero, "why": tensor.why})  # fmt: skip
+    return rows
+
+
+def _size(count: float | None) -> str:
+    if count is None:
+        return "–"
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.4g} {unit}"
+        count /= 1000
+    return f"{count:.4g} GB"
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value * 100:.2f} %"
