@@ -90,7 +90,8 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def main(bundle: Path) -> None:
-    places = {a["runtime"]: bundle / a["path"] for a in json.loads((bundle / "manifest.json").read_text())["artifacts"]}
+    manifest = json.loads((bundle / "manifest.json").read_text("utf-8"))
+    places = {artifact["name"]: bundle / artifact["path"] for artifact in manifest["artifacts"]}
     test, labels = cifar10("cifar10_test2000.npz")
     image = test[:1]
     with tempfile.TemporaryDirectory() as name:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,7 @@ def outcome(need: Callable[..., None], tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def files(outcome: Outcome) -> Mapping[str, Path]:
-    folder = Path(outcome.bundle.path)
-    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-    return {artifact["runtime"]: folder / artifact["path"] for artifact in manifest["artifacts"]}
+    return {name: outcome.bundle.artifact(name) for name in ("onnxruntime", "tflite")}
 
 
 @pytest.fixture(scope="module")
