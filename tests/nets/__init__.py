@@ -1,0 +1,1 @@
+"""Small architectures in plain torch, one a file, that the tests and benchmarks share."""
