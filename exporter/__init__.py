@@ -13,15 +13,14 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read by onnxruntime when 
 
 if TYPE_CHECKING:
     from exporter.bundle import Bundle, package
-    from exporter.calibrate import calibrate
+    from exporter.calibration import calibrate
     from exporter.emit.ort import emit_onnx
     from exporter.emit.tflite import emit_tflite
     from exporter.errors import KbitError, UnsupportedError
-    from exporter.load import load
+    from exporter.loading import load
     from exporter.pipeline import check, export
-    from exporter.prepare import prepare
-    from exporter.quantize import apply as apply
-    from exporter.quantize import make_plan
+    from exporter.preparing import prepare
+    from exporter.quantize import apply, make_plan
     from exporter.recipe import Recipe, read_recipe
     from exporter.types import Plan
 
@@ -51,15 +50,15 @@ _HOME = {
     "Recipe": "recipe",
     "UnsupportedError": "errors",
     "apply": "quantize",
-    "calibrate": "calibrate",
+    "calibrate": "calibration",
     "check": "pipeline",
     "emit_onnx": "emit.ort",
     "emit_tflite": "emit.tflite",
     "export": "pipeline",
-    "load": "load",
+    "load": "loading",
     "make_plan": "quantize",
     "package": "bundle",
-    "prepare": "prepare",
+    "prepare": "preparing",
     "read_recipe": "recipe",
 }
 

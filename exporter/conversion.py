@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from exporter.emit.ort import emit_onnx
 from exporter.errors import KbitError
-from exporter.load import load
+from exporter.loading import load
 
 __all__ = ["FORMATS", "Converted", "convert"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import platform
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import onnx_ir as ir
 
@@ -69,7 +69,7 @@ def golden(
 ) -> dict[str, np.ndarray]:
     """Some raw samples and what each artifact gives for them on this machine."""
     raw = _random(inputs, recipe.seed) if samples is None else {n: a[:count] for n, a in samples.raw().items()}
-    specs = {name: msgspec.to_builtins(value) for name, value in recipe.data.preprocess.items()}
+    specs = {name: to_dict(value) for name, value in recipe.data.preprocess.items()}
     found = {f"input.{name}": array for name, array in raw.items()}
     many = len(next(iter(raw.values())))
     with tempfile.TemporaryDirectory() as scratch:
@@ -77,7 +77,7 @@ def golden(
             path = Path(scratch) / artifact.path
             path.write_bytes(artifact.data)
             module, _, _ = runtimes.load_runtime(artifact.runtime)
-            session = runtimes.open_artifact(module, msgspec.to_builtins(artifact), path, 1)
+            session = runtimes.open_artifact(module, asdict(artifact), path, 1)
             size = _batch(inputs)
             rows: list[list[np.ndarray]] = [[] for _ in artifact.outputs]
             for start in range(0, many - many % size, size):
@@ -122,7 +122,7 @@ def pack(
     plan: Plan,
 ) -> bundles.Bundle:
     """Write the bundle."""
-    specs = {name: msgspec.to_builtins(value) for name, value in recipe.data.preprocess.items()}
+    specs = {name: to_dict(value) for name, value in recipe.data.preprocess.items()}
     packed = None
     if evaluation is not None and evaluation.labels is not None:
         packed = {f"input.{name}": array for name, array in evaluation.raw().items()} | {"labels": evaluation.labels}
@@ -138,7 +138,7 @@ def pack(
         evaluation=packed,
         metric=recipe.data.metric,
         texts={"plan.json": plan.to_json(), "recipe.toml": to_toml(recipe)},
-        gates=msgspec.to_builtins(recipe.gates),
+        gates=to_dict(recipe.gates),
         recipe=to_dict(recipe),
         float_nodes=plan.float_nodes,
         versions=_versions(),

@@ -13,13 +13,13 @@ import onnx_ir as ir
 import targets
 from exporter import bundle as bundles
 from exporter import packing, reference
-from exporter.calibrate import OBSERVERS, calibrate
+from exporter.calibration import OBSERVERS, calibrate
 from exporter.data import Dataset, check_labels, open_dataset
 from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import emit_tflite
 from exporter.errors import MissingError, RecipeError
-from exporter.load import Loaded, Parity, load_with_parity
-from exporter.prepare import INT8_PASSES, prepare
+from exporter.loading import Loaded, Parity, load_with_parity
+from exporter.preparing import INT8_PASSES, prepare
 from exporter.quantize import apply, make_plan
 from exporter.recipe import InputSpec, Recipe, with_arguments
 from exporter.types import Plan, TensorStats

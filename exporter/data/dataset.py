@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from exporter.data.sources import Raw, read
 from exporter.errors import DataError
-from exporter.recipe import InputSpec, Preprocess
+from exporter.recipe import InputSpec, Preprocess, to_dict
 from targets.agent import preprocess as agent
 
 __all__ = ["Dataset", "check_labels", "open_dataset"]
@@ -78,8 +78,6 @@ def open_dataset(
     labelled  labels must be there, one for each sample
     Raises DataError: nothing there, wrong shape or dtype, no labels. NaN and infinity are found while streaming.
     """
-    import msgspec
-
     raw = read(source, list(inputs), dict(preprocess or {}), Path(base))
     if raw.count == 0:
         raise DataError(f"{raw.where} holds no samples", "give at least one")
@@ -90,7 +88,7 @@ def open_dataset(
     index = np.arange(raw.count)
     if limit is not None and limit < raw.count:
         index = np.sort(np.random.default_rng(seed).permutation(raw.count)[:limit])
-    specs = {name: msgspec.to_builtins(value) for name, value in (preprocess or {}).items()}
+    specs = {name: to_dict(value) for name, value in (preprocess or {}).items()}
     for name in specs:
         if name not in inputs:
             raise DataError(f"data.preprocess.{name}: the model has no such input", f"it has {', '.join(inputs)}")

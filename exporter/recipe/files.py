@@ -13,7 +13,7 @@ import msgspec
 from exporter.errors import RecipeError
 from exporter.recipe import toml
 from exporter.recipe.check import check
-from exporter.recipe.tables import Recipe
+from exporter.recipe.tables import Recipe, Table
 
 __all__ = ["from_dict", "read_recipe", "schema", "to_dict", "to_toml", "write"]
 
@@ -37,8 +37,8 @@ def from_dict(body: Mapping[str, Any], where: str = "recipe") -> Recipe:
     return msgspec.convert(body, Recipe)
 
 
-def to_dict(recipe: Recipe) -> dict[str, Any]:
-    """Plain data; defaults and empty tables are left out."""
+def to_dict(recipe: Table) -> dict[str, Any]:
+    """A recipe, or one of its tables, as plain data; defaults and empty tables are left out."""
     body: dict[str, Any] = _without_empty_tables(msgspec.to_builtins(recipe))
     return body
 

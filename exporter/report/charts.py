@@ -38,7 +38,8 @@ def bars(rows: Sequence[Mapping[str, Any]], manifest: Mapping[str, Any]) -> list
     evaluation = manifest.get("evaluation") or {}
     wanted = [("metric", f"{evaluation.get('metric', 'metric')}", 1.0, "{:.2f}"),
               ("p50", "median latency, ms", 1.0, "{:.3f}"),
-              ("bytes", "file size, kB", 1e-3, "{:.0f}"), ("peak_bytes", "peak memory, MB", 1e-6, "{:.0f}")]  # fmt: skip
+              ("bytes", "file size, kB", 1e-3, "{:.0f}"),
+              ("peak_bytes", "peak memory, MB", 1e-6, "{:.0f}")]  # fmt: skip
     found = []
     for key, title, factor, form in wanted:
         values = [(r["title"], r["name"], r[key] * factor) for r in rows if r.get(key) is not None]

@@ -97,7 +97,8 @@ def _rows(manifest: Mapping[str, Any], check: Any) -> list[dict[str, Any]]:
         latency = facts.get("latency_ms") or {}
         rows.append({
             "name": artifact["name"], "title": _TITLES.get(artifact["name"], artifact["name"]),
-            "role": artifact["role"], "bytes": artifact["bytes"], "sha256": artifact["sha256"], "path": artifact["path"],
+            "role": artifact["role"], "bytes": artifact["bytes"], "sha256": artifact["sha256"],
+            "path": artifact["path"],
             "metric": facts.get("metric"), "drop": facts.get("drop"), "p50": latency.get("p50"),
             "p90": latency.get("p90"), "n": latency.get("n"), "load_ms": facts.get("load_ms"),
             "peak_bytes": facts.get("peak_bytes"), "version": facts.get("runtime_version"),
@@ -130,9 +131,8 @@ def _plan(folder: Path) -> list[dict[str, Any]]:
     for tensor in Plan.from_json(path.read_text(encoding="utf-8")).tensors.values():
         q = tensor.qparams
         scale = "" if q is None else f"{q.scale.min():.4g}" + (f" … {q.scale.max():.4g}" if q.scale.size > 1 else "")
-        zero = (
-            "" if q is None else f"{q.zero_point.min()}" + (f" … {q.zero_point.max()}" if np.ptp(q.zero_point) else "")
-        )
+        zeros = [] if q is None else sorted({int(z) for z in q.zero_point.flat})
+        zero = " … ".join(str(z) for z in dict.fromkeys([*zeros[:1], *zeros[-1:]]))
         grain = "" if q is None else type(q.scheme.grain).__name__.removeprefix("Per").lower()
         bits = "float" if q is None else str(q.scheme.bits)
         rows.append({"name": tensor.name, "role": tensor.role, "bits": bits, "grain": grain, "scale": scale,

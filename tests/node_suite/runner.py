@@ -152,7 +152,7 @@ def _attempt(case: Any, *, constants: bool) -> Result:
 
 def _emit(model: onnx.ModelProto) -> bytes:
     from exporter.emit.tflite import emit_tflite
-    from exporter.load import from_proto
+    from exporter.loading import from_proto
 
     return emit_tflite(from_proto(model))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from exporter.errors import RecipeError
-from exporter.prepare import INT8_PASSES, prepare
+from exporter.preparing import INT8_PASSES, prepare
 from tests.quantize.graphs import model_of, noise, run
 
 SCALAR = {

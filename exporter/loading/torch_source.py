@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from exporter.errors import LoadError, MissingError
-from exporter.load.onnx_source import OPSET, canonical, silence
+from exporter.loading.onnx_source import OPSET, canonical, silence
 from exporter.recipe import InputSpec
 
 try:

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from onnxscript.rewriter.rules import common
 
 from exporter import graph
-from exporter.prepare.rewriting import rewrite
+from exporter.preparing.rewriting import rewrite
 
 __all__ = ["arithmetic"]
 

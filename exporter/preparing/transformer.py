@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnxscript.rewriter.pattern import RewriteRule
 
 from exporter import graph
-from exporter.prepare.rewriting import rewrite
+from exporter.preparing.rewriting import rewrite
 
 __all__ = ["transformer"]
 

@@ -8,16 +8,16 @@ import onnx_ir as ir
 
 from exporter import graph
 from exporter.errors import RecipeError
-from exporter.prepare.arithmetic import arithmetic
-from exporter.prepare.batch_norm import batch_norm
-from exporter.prepare.clean import clean
-from exporter.prepare.fold import fold
-from exporter.prepare.gemm import gemm
-from exporter.prepare.int8_forms import int8_forms
-from exporter.prepare.movement import movement
-from exporter.prepare.pooling import pooling
-from exporter.prepare.transformer import transformer
-from exporter.prepare.unshare import unshare
+from exporter.preparing.arithmetic import arithmetic
+from exporter.preparing.batch_norm import batch_norm
+from exporter.preparing.clean import clean
+from exporter.preparing.fold import fold
+from exporter.preparing.gemm import gemm
+from exporter.preparing.int8_forms import int8_forms
+from exporter.preparing.movement import movement
+from exporter.preparing.pooling import pooling
+from exporter.preparing.transformer import transformer
+from exporter.preparing.unshare import unshare
 
 __all__ = ["INT8_PASSES", "PASSES", "prepare"]
 

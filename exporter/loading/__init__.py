@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from exporter.errors import LoadError
-from exporter.load.onnx_source import from_file, from_proto
+from exporter.loading.onnx_source import from_file, from_proto
 from exporter.recipe import InputSpec, Model
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def load_with_parity(
     if isinstance(source, (str, Path)):
         source = Model(str(source))
     if not isinstance(source, Model):
-        from exporter.load import torch_source
+        from exporter.loading import torch_source
 
         return _with_parity(*torch_source.from_module(source, example_inputs, {}, seed))
     base = Path(base)
@@ -73,7 +73,7 @@ def load_with_parity(
         _check_inputs(model, source.inputs)
         return Loaded(model, None)
     if suffix == ".pt2" or ":" in source.source:
-        from exporter.load import torch_source
+        from exporter.loading import torch_source
 
         if suffix == ".pt2":
             _refuse_checkpoint(source)

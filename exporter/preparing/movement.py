@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnxscript.rewriter.rules import common
 
-from exporter.prepare.rewriting import rewrite
+from exporter.preparing.rewriting import rewrite
 
 __all__ = ["movement"]
 

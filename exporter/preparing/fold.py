@@ -8,7 +8,7 @@ import warnings
 import onnx_ir as ir
 import onnxscript.optimizer
 
-from exporter.prepare.clean import clean
+from exporter.preparing.clean import clean
 
 __all__ = ["fold"]
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime as ort
 
-from exporter.calibrate.histogram import Histogram
+from exporter.calibration.histogram import Histogram
 from exporter.errors import DataError, LoadError
 from exporter.types import TensorStats
 

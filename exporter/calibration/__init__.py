@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.calibrate.observers import OBSERVERS
-from exporter.calibrate.stream import calibrate
+from exporter.calibration.observers import OBSERVERS
+from exporter.calibration.stream import calibrate
 
 __all__ = ["OBSERVERS", "calibrate"]
