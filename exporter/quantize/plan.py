@@ -13,6 +13,7 @@ from exporter import graph, grid
 from exporter.errors import PlanError
 from exporter.ops import OPS, Fixed, Op, Same
 from exporter.quantize.regions import activation_inputs, find_regions, fused_activation, node_name
+from exporter.quantize.sums import align_sums
 from exporter.quantize.ties import Ties
 from exporter.types import Grain, PerChannel, PerTensor, Plan, QParams, Scheme, TensorPlan, TensorStats
 
@@ -58,6 +59,16 @@ def make_plan(
             break
         nodes.remove(clash)
         reasons[node_name(clash)] = "joins a tensor of fixed scale with others"
+    tensors = _plan_activations(ties, fixed, stats, observe, observer)
+    _align(nodes, ties, fixed, tensors)
+    for node in nodes:
+        _plan_constants(node, tensors, granularity, rounder)
+    return Plan(_in_graph_order(model, tensors), reasons)
+
+
+def _plan_activations(
+    ties: Ties, fixed: Mapping[str, Fixed], stats: Mapping[str, TensorStats], observe: Observer, observer: str
+) -> dict[str, TensorPlan]:
     tensors: dict[str, TensorPlan] = {}
     for leader, names in ties.groups().items():
         if leader in fixed:
@@ -72,9 +83,36 @@ def make_plan(
             why += f"; shared by {len(names)} tensors that only pass integers on"
         for name in names:
             tensors[name] = TensorPlan(name, "activation", qparams, why)
+    return tensors
+
+
+def _align(nodes: Sequence[ir.Node], ties: Ties, fixed: Mapping[str, Fixed], tensors: dict[str, TensorPlan]) -> None:
+    """Widen scales around sums so that every kernel rounds them alike (see exporter.quantize.sums)."""
+    triples = []
     for node in nodes:
-        _plan_constants(node, tensors, granularity, rounder)
-    return Plan(_in_graph_order(model, tensors), reasons)
+        if node.op_type not in {"Add", "Sub"}:
+            continue
+        follower = fused_activation(node)
+        result = node.outputs[0] if _named(node.outputs[0]) in tensors or follower is None else follower.outputs[0]
+        names = [_named(v) for v in [*activation_inputs(node, OPS[node.op_type]), result]]
+        if len(names) == 3 and all(n in tensors for n in names):
+            triples.append((ties.leader(names[0]), ties.leader(names[1]), ties.leader(names[2])))
+    scales = {leader: _scale_of(tensors[leader]) for leader in ties.groups()}
+    # a Clip is dropped only while the grid ends at its bound
+    clipped = {ties.leader(name) for node in nodes if node.op_type == "Clip" for name in [_named(node.outputs[0])]}
+    for leader, scale in align_sums(triples, scales, [*fixed, *clipped]).items():
+        share = 100 * (scale / scales[leader] - 1)
+        for name in ties.groups()[leader]:
+            old = tensors[name]
+            assert old.qparams is not None
+            qparams = QParams(old.qparams.scheme, np.asarray(scale, np.float32), old.qparams.zero_point)
+            why = f"{old.why}; widened by {share:.2f} % so that all kernels round its sums alike"
+            tensors[name] = TensorPlan(name, "activation", qparams, why, old.rounder)
+
+
+def _scale_of(tensor: TensorPlan) -> float:
+    assert tensor.qparams is not None
+    return float(tensor.qparams.scale)
 
 
 def _activations(nodes: Sequence[ir.Node]) -> dict[str, ir.Value]:
@@ -213,9 +251,7 @@ def _bias(node: ir.Node, row: Op) -> ir.Value | None:
 
 
 def _input_scale(node: ir.Node, tensors: Mapping[str, TensorPlan]) -> float:
-    plan = tensors[_named(node.inputs[0])].qparams  # type: ignore[arg-type]
-    assert plan is not None
-    return float(plan.scale)
+    return _scale_of(tensors[_named(node.inputs[0])])  # type: ignore[arg-type]
 
 
 def _in_graph_order(model: ir.Model, tensors: Mapping[str, TensorPlan]) -> dict[str, TensorPlan]:
