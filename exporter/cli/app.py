@@ -86,12 +86,11 @@ def check(
     ] = None,
 ) -> int:
     """Run the bundle's own checker on a target and judge its gates."""
-    import targets
+    from exporter import pipeline
     from exporter.cli import tables
 
     with progress_bars() as progress:
-        progress(f"check on {on}", 0, None)
-        result = targets.check(bundle, on)
+        result = pipeline.check(bundle, on, progress=progress)
     if json is not None:
         print_json(result, json)
     if json != "-":
@@ -161,7 +160,7 @@ def targets(
 
     found = list_targets() if name is None else [get_target(name)]
     if json:
-        print_json(tables.targets_json(found))
+        print_json([tables.target_facts(each) for each in found])
     else:
         say(*(tables.targets(found) if name is None else tables.target(found[0])))
 

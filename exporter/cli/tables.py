@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from exporter.conversion import Converted
     from exporter.pipeline import Outcome
+    from targets import Target
 
-__all__ = ["check", "converted", "inspection", "outcome", "outcome_json"]
+__all__ = ["check", "converted", "inspection", "outcome", "outcome_json", "target", "target_facts", "targets"]
 
 _FEW = 40  # rows of a long table that people are shown; --json has them all
 
@@ -26,7 +27,9 @@ def outcome(found: Outcome) -> list[RenderableType]:
     """What a run made, then the verdict and where to look."""
     parts = artifacts(found.check)
     if found.parity is not None:
-        parts.append(f"onnx against torch: {found.parity}")
+        parts.append(
+            f"float ONNX against torch: {found.parity.max_abs:.1e} at most, {found.parity.max_rel:.1e} relative"
+        )
     parts += [*float_nodes(found.float_nodes), *verdict(found.check), f"bundle  {found.bundle.path}"]
     return [*parts, *([f"report  {found.report}"] if found.report else [])]
 
@@ -177,3 +180,23 @@ def _size(count: float | None) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} GB"
+
+
+def targets(found: Iterable[Target]) -> list[RenderableType]:
+    """One row a device."""
+    table = _table("target", "what", "cpu", "runtimes", "reached by")
+    for each in found:
+        reach = each.transport or "copy the bundle, run check.pyz there"
+        table.add_row(each.name, each.description, each.cpu, ", ".join(each.runtimes), reach)
+    return [table]
+
+
+def target(found: Target) -> list[RenderableType]:
+    """Everything that is known of one device."""
+    return [f"{key}  {value}" for key, value in target_facts(found).items()]
+
+
+def target_facts(found: Target) -> dict[str, Any]:
+    """Plain data; what is not known is left out."""
+    facts = {key: value for key, value in dataclasses.asdict(found).items() if value not in (None, "", (), {})}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in facts.items()}
