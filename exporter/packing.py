@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import platform
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -72,7 +74,7 @@ def golden(
     specs = {name: to_dict(value) for name, value in recipe.data.preprocess.items()}
     found = {f"input.{name}": array for name, array in raw.items()}
     many = len(next(iter(raw.values())))
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, _native_silence():
         for artifact in made:
             path = Path(scratch) / artifact.path
             path.write_bytes(artifact.data)
@@ -88,6 +90,19 @@ def golden(
                 if parts:
                     found[f"expected.{artifact.name}.{spec.name}"] = np.concatenate(parts)
     return found
+
+
+@contextlib.contextmanager
+def _native_silence() -> Iterator[None]:
+    """LiteRT announces its delegate on the process's stderr; there is no switch for it."""
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def _batch(inputs: Mapping[str, InputSpec]) -> int:

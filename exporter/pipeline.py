@@ -16,7 +16,7 @@ from exporter import packing, reference
 from exporter.calibration import OBSERVERS, calibrate
 from exporter.data import Dataset, check_labels, open_dataset
 from exporter.emit.ort import emit_onnx
-from exporter.emit.tflite import emit_tflite
+from exporter.emit.tflite import emit_tflite, refuse_unknown
 from exporter.errors import MissingError, RecipeError
 from exporter.loading import Loaded, Parity, load_with_parity
 from exporter.preparing import INT8_PASSES, prepare
@@ -85,6 +85,8 @@ def run(
     evaluation = _open(recipe, source.evaluation, inputs, base, recipe.data.evaluation_samples, labelled=True)
     integer = recipe.quantize.weights != "float"
     model = prepare(loaded.model, recipe.quantize.passes or (INT8_PASSES if integer else None))
+    if "tflite" in recipe.targets.runtimes:
+        refuse_unknown(model)
     _check_evaluation(recipe, evaluation, model)
     stats: dict[str, TensorStats] = {}
     plan = Plan({})

@@ -14,7 +14,7 @@ from exporter.errors import UnsupportedError
 from exporter.ops import OPS, Fixed, Float, Op, Same
 from exporter.ops.lowering import Lowering, Program, Quant, Tensor, Values, View, identity
 
-__all__ = ["CHANNELS_LAST", "emit_tflite", "read_tflite"]
+__all__ = ["CHANNELS_LAST", "emit_tflite", "read_tflite", "refuse_unknown"]
 
 CHANNELS_LAST = (0, 2, 3, 1)
 _QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
@@ -229,13 +229,7 @@ class _Emitter(Values):
 
     def _lower(self, node: ir.Node) -> list[int]:
         """Write one node; returns the ids of nodes that went into it."""
-        row = OPS.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
-        if row is None or row.lower is None:
-            domain = f" of domain {node.domain}" if node.domain else ""
-            raise UnsupportedError(
-                node.name or "", node.op_type, "", f"this operator{domain} has no TFLite form here",
-                "see docs/operators.md for those that have",
-            )  # fmt: skip
+        row = _row_of(node)
         self._check_types(node, row)
         clamp = _clamp_after(node) if row.fuses else None
         result = node.outputs[0] if clamp is None else clamp[0].outputs[0]
@@ -243,6 +237,7 @@ class _Emitter(Values):
         if clamp is not None and not self._integer and self._is_integer(node, row, node.outputs[0]):
             clamp, result, self._integer = None, node.outputs[0], True
         fused = "NONE" if clamp is None else clamp[1]
+        assert row.lower is not None
         row.lower(Lowering(node, self.program, self, integer=self._integer, result=result, fused=fused))
         self._integer = False
         return [] if clamp is None else [id(clamp[0])]
@@ -278,6 +273,22 @@ class _Emitter(Values):
                 wanted = Quant(np.asarray(scale, np.float32), np.asarray(zero_point, np.int64))
                 return wanted.same(results[0])
         return True
+
+
+def refuse_unknown(model: ir.Model) -> None:
+    """Raise UnsupportedError for the first operator without a TFLite form: before the long work, not after it."""
+    for node in model.graph:
+        if node.op_type not in {_QUANTIZE, _DEQUANTIZE}:
+            _row_of(node)
+
+
+def _row_of(node: ir.Node) -> Op:
+    row = OPS.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
+    if row is None or row.lower is None:
+        domain = f" of domain {node.domain}" if node.domain else ""
+        found = f"this operator{domain} has no TFLite form here"
+        raise UnsupportedError(node.name or "", node.op_type, "", found, "leave tflite out of targets.runtimes")
+    return row
 
 
 def _quant(node: ir.Node) -> tuple[Quant, int]:

@@ -40,7 +40,7 @@ def render(bundle_dir: Path | str, out: Path | None = None) -> Path:
             f"the report needs {error.name}, which is not installed", "pip install 'kbit[report]'"
         ) from error
     folder = Path(bundle_dir)
-    bundle = bundles.read(folder)
+    bundle = bundles.verify(folder)
     check, analysis = _result(folder, "check.json"), _result(folder, "analysis.json")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined

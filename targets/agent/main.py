@@ -73,19 +73,20 @@ def _child(options: Any, worker: Any, out: Any) -> Any:
     command = [sys.executable, _archive(), options.bundle, "--worker", worker, "--out", out]
     command += ["--threads", str(options.threads), "--samples", str(options.samples)]
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL)
         result = None
-        assert process.stdout is not None
-        for line in process.stdout:
-            try:
-                message = json.loads(line)
-            except ValueError:
-                continue
-            if "result" in message:
-                result = message["result"]
-            elif options.progress:
-                print(json.dumps(message), file=sys.stderr, flush=True)
-        code = process.wait()
+        streams: Any = {"stdout": subprocess.PIPE, "stderr": errors, "stdin": subprocess.DEVNULL}
+        with subprocess.Popen(command, **streams) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                try:
+                    message = json.loads(line)
+                except ValueError:
+                    continue
+                if "result" in message:
+                    result = message["result"]
+                elif options.progress:
+                    print(json.dumps(message), file=sys.stderr, flush=True)
+            code = process.wait()
         errors.seek(0)
         lines = errors.read().decode("utf-8", "replace").strip().splitlines()
     if result is not None and code == 0:

@@ -29,25 +29,19 @@ def run_checker(
         command = [sys.executable, "-I", str(bundle / "check.pyz"), str(bundle), "--json", str(result), "--progress"]
         command += ["--samples", str(samples)]
         environment = {key: os.environ[key] for key in _KEPT if key in os.environ}
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            env=environment,
-            text=True,
-        )
-        watchdog = threading.Timer(_LIMIT_S, process.kill)
-        watchdog.start()
         last = ""
-        try:
-            assert process.stderr is not None
-            for line in process.stderr:
-                last = _tell(line, progress) or last
-            code = process.wait()
-        finally:
-            watchdog.cancel()
-            process.kill()
+        streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+        with subprocess.Popen(command, **streams, env=environment, text=True) as process:
+            watchdog = threading.Timer(_LIMIT_S, process.kill)
+            watchdog.start()
+            try:
+                assert process.stderr is not None
+                for line in process.stderr:
+                    last = _tell(line, progress) or last
+                code = process.wait()
+            finally:
+                watchdog.cancel()
+                process.kill()
         if code not in {0, 1} or not result.is_file():
             message = last.removeprefix("error: ").strip() or f"the checker ended with code {code}"
             raise TargetError(f"{bundle.name} on host: {message}")
