@@ -207,7 +207,7 @@ EXPORT: dict[str, tuple[Callable[[Path], None], str]] = {
     "data that is no archive": (no_npz, r"calibration\.npz"),
     "data with a pickle": (pickled_npz, r"calibration\.npz"),
     "another shape than the model": (calibration_of(image=images(32, 1, 7, 8)), r"7.*8"),
-    "another input name": (calibration_of(picture=images(32, 1, 8, 8)), r"image"),
+    "another input name": (calibration_of(picture=images(32, 1, 8, 8), drawing=images(32, 1, 8, 8)), r"image"),
     "text as data": (calibration_of(image=np.full((4, 1, 8, 8), "a")), r"image"),
     "NaN in calibration data": (calibration_of(image=NAN), r"(?i)nan|not finite"),
     "infinity in calibration data": (calibration_of(image=INF), r"(?i)inf|not finite"),

@@ -56,7 +56,7 @@ def read(source: Any, names: Sequence[str], preprocess: Mapping[str, Preprocess]
 
 def _from_npz(path: Path, names: Sequence[str]) -> Raw:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
         raise DataError(f"{path} is not an .npz file of plain arrays, or it is truncated", "save it again") from error

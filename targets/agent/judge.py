@@ -33,14 +33,16 @@ def judge(gates: Any, artifacts: Any, agreement: Any) -> Any:
             if value is None:
                 reasons.append("%s: gate %s was not measured" % (name, gate))
             elif not value <= limit + 1e-9:
-                reasons.append("%s: %s" % (name, text % (_short(value), _short(limit))))
+                reasons.append("%s: %s: %s" % (name, gate, text % (_short(value), _short(limit))))
     limit = gates.get("min_agreement")
     if limit is not None and len(artifacts) > 1:
         value = (agreement or {}).get("top1")
         if value is None:
             reasons.append("gate min_agreement was not measured")
         elif not value >= limit - 1e-9:
-            reasons.append("the artifacts agree on %s of the samples, limit %s" % (_short(value), _short(limit)))
+            reasons.append(
+                "min_agreement: the artifacts agree on %s of the samples, limit %s" % (_short(value), _short(limit))
+            )
     return reasons
 
 

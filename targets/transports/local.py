@@ -30,7 +30,7 @@ def run_checker(
         command += ["--samples", str(samples)]
         environment = {key: os.environ[key] for key in _KEPT if key in os.environ}
         last = ""
-        streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+        streams: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
         with subprocess.Popen(command, **streams, env=environment, text=True) as process:
             watchdog = threading.Timer(_LIMIT_S, process.kill)
             watchdog.start()
