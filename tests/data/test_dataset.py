@@ -1,0 +1,99 @@
+"""Samples from every kind of source, and the line for whatever does not fit."""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from exporter.data import check_labels, open_dataset
+from exporter.errors import DataError
+from exporter.recipe import InputSpec, Preprocess
+
+IMAGE = {"image": InputSpec(["n", 3, 4, 5])}
+ARRAY = np.random.default_rng(0).normal(size=(10, 3, 4, 5)).astype(np.float32)
+NHWC = {"image": Preprocess(source_layout="NHWC", scale=1 / 255)}
+
+
+def first(source, inputs=IMAGE, **options) -> np.ndarray:
+    return next(open_dataset(source, inputs, **options).batches(100))["image"]
+
+
+def test_arrays_files_and_callables_give_the_same(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", image=ARRAY)
+    np.savez(tmp_path / "b.npz", images=ARRAY, labels=np.zeros(10, int))
+    (tmp_path / "feed.py").write_text(
+        "import numpy as np\ndef go():\n    a = np.load(__file__[:-7] + 'a.npz')['image']\n    yield a[:4]\n"
+        "    yield {'image': a[4:]}\n"
+    )
+    for source in (ARRAY, {"image": ARRAY}, [ARRAY[:3], ARRAY[3:]], "a.npz", "b.npz", "feed.py:go"):
+        np.testing.assert_array_equal(first(source, base=tmp_path), ARRAY)
+
+
+def test_image_folders_with_classes(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        image.fromarray(np.full((4, 5, 3), 255, np.uint8)).save(tmp_path / name / "1.png")
+    dataset = open_dataset(str(tmp_path), IMAGE, NHWC, labelled=True)
+    assert dataset.labels.tolist() == [0, 1]
+    np.testing.assert_allclose(next(dataset.batches(2))["image"], 1.0)
+
+
+def test_wav_folders_are_cut_and_padded(tmp_path: Path) -> None:
+    for number, length in enumerate((50, 200)):
+        with wave.open(str(tmp_path / f"{number}.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(8000)
+            file.writeframes(np.ones(length, "<i2").tobytes())
+    inputs, spec = {"audio": InputSpec(["n", 100])}, {"audio": Preprocess(length=100)}
+    batch = next(open_dataset(str(tmp_path), inputs, spec).batches(2))["audio"]
+    assert batch.sum(1).tolist() == [50, 100]
+
+
+def test_a_limit_draws_a_seeded_subset_in_order() -> None:
+    source = {"image": ARRAY, "labels": np.arange(10)}
+    once, again = (open_dataset(source, IMAGE, limit=4, seed=7) for _ in range(2))
+    assert once.labels.tolist() == again.labels.tolist() == sorted(once.labels.tolist())
+    assert open_dataset(source, IMAGE, limit=10).labels.tolist() == list(range(10))
+
+
+BAD = np.full_like(ARRAY, 1.0)
+BAD[6, 0, 0, 0] = np.nan
+CASES = {
+    "shape": ({"image": ARRAY[:, :2]}, {}, r"\[2, 4, 5\].*\[3, 4, 5\]"),
+    "empty": ({"image": ARRAY[:0]}, {}, "no samples"),
+    "labels": ({"image": ARRAY}, {"labelled": True}, "no labels"),
+    "label count": ({"image": ARRAY, "labels": np.arange(3)}, {}, "3 labels for 10 samples"),
+    "missing file": ("none.npz", {}, "does not exist"),
+    "missing array": ({"a": ARRAY, "b": ARRAY}, {}, "no array 'image'"),
+    "preprocess of no input": ({"image": ARRAY}, {"preprocess": {"sound": Preprocess()}}, "sound"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_clear_line(name: str) -> None:
+    source, options, line = CASES[name]
+    with pytest.raises(DataError, match=line):
+        open_dataset(source, IMAGE, **options)
+
+
+def test_nan_names_its_sample() -> None:
+    with pytest.raises(DataError, match="sample 6"):
+        list(open_dataset(BAD, IMAGE).batches(4))
+
+
+def test_integer_inputs_are_not_rounded() -> None:
+    inputs = {"image": InputSpec(["n", 2], "int64")}
+    assert first(np.array([[1, 2]]), inputs).dtype == np.int64
+    with pytest.raises(DataError, match="int64"):
+        first(np.array([[1.5, 2]]), inputs)
+
+
+@pytest.mark.parametrize("labels", [[0, 4], [-1, 0], [0.5, 1]])
+def test_labels_out_of_range(labels: list) -> None:
+    with pytest.raises(DataError, match="label"):
+        check_labels(np.array(labels), 4, "here")
