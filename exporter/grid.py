@@ -59,6 +59,9 @@ def spread(numbers: npt.NDArray[_Number], shape: tuple[int, ...], grain: Grain) 
                 raise PlanError(f"{numbers.shape[0]} scales for axis {axis} of a tensor of shape {shape}")
             return numbers.reshape([-1 if i == axis % len(shape) else 1 for i in range(len(shape))])
         case PerGroup(axis, size):
+            groups = [-(-d // size) if i == axis % len(shape) else d for i, d in enumerate(shape)]
+            if numbers.shape != tuple(groups):
+                raise PlanError(f"{list(numbers.shape)} scales for groups of {size} of a tensor of shape {shape}")
             return np.repeat(numbers, size, axis=axis).take(range(shape[axis]), axis=axis)
 
 
@@ -66,31 +69,40 @@ def quantize(real: _Float, q: QParams) -> npt.NDArray[np.int32]:
     """Integers on the grid, i32 of the tensor's own shape."""
     scale = spread(q.scale, real.shape, q.scheme.grain)
     zero = spread(q.zero_point, real.shape, q.scheme.grain)
-    if q.scheme.bits > 16:  # float32 cannot hold these integers exactly
-        steps = np.rint(real.astype(np.float64) / scale.astype(np.float64))
-    else:
-        steps = np.rint(real.astype(np.float32) / scale)
-    return np.clip(steps + zero, q.scheme.qmin, q.scheme.qmax).astype(np.int32)
+    steps: _Float
+    with np.errstate(over="ignore"):  # infinity is clipped like any other value outside the grid
+        if q.scheme.bits > 16:  # float32 cannot hold these integers exactly
+            steps = np.rint(real.astype(np.float64) / scale.astype(np.float64))
+        else:
+            steps = np.rint(real.astype(np.float32) / scale)
+    steps = np.clip(steps + zero.astype(steps.dtype), q.scheme.qmin, q.scheme.qmax)
+    return steps.astype(np.int32)
 
 
 def dequantize(integers: npt.NDArray[np.integer], q: QParams) -> npt.NDArray[np.float32]:
-    """Real values, f32 of the same shape."""
+    """Real values, f32 of the same shape: float32(q - zero_point) * scale, as DequantizeLinear computes it."""
     scale = spread(q.scale, integers.shape, q.scheme.grain)
     zero = spread(q.zero_point, integers.shape, q.scheme.grain)
-    return ((integers.astype(np.int64) - zero) * scale.astype(np.float64)).astype(np.float32)
+    return (integers.astype(np.int64) - zero).astype(np.float32) * scale
 
 
 def pack_bits(integers: npt.NDArray[np.integer], bits: int) -> npt.NDArray[np.uint8]:
     """Flat, low bits first (as ONNX's and TFLite's int4 and int2): value i takes bits [i*k, i*k + k) of the stream."""
-    unsigned = integers.reshape(-1).astype(np.int64) & ((1 << bits) - 1)
-    planes = (unsigned[:, None] >> np.arange(bits)) & 1
-    return np.packbits(planes.astype(np.uint8).reshape(-1), bitorder="little")
+    _check_width(bits)
+    lowest = integers.reshape(-1, 1).astype(np.uint8)  # two's complement: the low bits are those of the integer
+    return np.packbits(np.unpackbits(lowest, axis=1, count=bits, bitorder="little"), bitorder="little")
 
 
 def unpack_bits(packed: npt.NDArray[np.uint8], bits: int, count: int, *, signed: bool) -> npt.NDArray[np.int32]:
     """The inverse of pack_bits: i32[count]."""
-    planes = np.unpackbits(packed, bitorder="little")[: count * bits].reshape(count, bits).astype(np.int32)
-    values: npt.NDArray[np.int32] = (planes << np.arange(bits, dtype=np.int32)).sum(axis=1, dtype=np.int32)
-    if signed:
-        values = np.where(values >= 1 << (bits - 1), values - (1 << bits), values)
-    return values.astype(np.int32)
+    _check_width(bits)
+    if packed.size * 8 < count * bits:
+        raise PlanError(f"{packed.size} bytes for {count} values of {bits} bits", "the data is truncated")
+    planes = np.unpackbits(packed, count=count * bits, bitorder="little").reshape(count, bits)
+    values = np.packbits(planes, axis=1, bitorder="little").reshape(count).astype(np.int32)
+    return np.where(values >= 1 << (bits - 1), values - (1 << bits), values) if signed else values
+
+
+def _check_width(bits: int) -> None:
+    if not 1 <= bits <= 8:
+        raise PlanError(f"packing {bits} bits", "values of 1 to 8 bits are packed")
