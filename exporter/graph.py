@@ -76,7 +76,7 @@ def fresh_name(graph: ir.Graph, stem: str) -> str:
 
 def add_initializer(graph: ir.Graph, name: str, array: npt.NDArray[np.generic] | ir.TensorProtocol) -> ir.Value:
     """Register a constant under exactly ``name`` (the caller makes it unique) and return its value."""
-    tensor = ir.tensor(array, name=name) if isinstance(array, np.ndarray) else array
+    tensor = ir.tensor(np.asarray(array), name=name) if isinstance(array, np.ndarray | np.generic) else array
     shape = ir.Shape(tensor.shape.numpy())
     value = ir.Value(name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)

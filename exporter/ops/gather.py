@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from exporter.ops.lowering import Lowering, identity
-from exporter.ops.op import ANY, Float, Op
+from exporter.ops.op import ANY, Op, Same
 from exporter.ops.reduce import removed
 
 __all__ = ["ROWS"]
@@ -38,4 +38,4 @@ def gather(ctx: Lowering) -> None:
     ctx.emit("GATHER", [view.tensor, indices], [ctx.output(layout)], "GatherOptions", axis=place, batchDims=0)
 
 
-ROWS = (Op("Gather", Float("reads a float table"), ("activation", "static"), lower=gather, types=ANY),)
+ROWS = (Op("Gather", Same(), ("activation", "static"), lower=gather, types=ANY),)

@@ -91,7 +91,7 @@ def _why_float(node: ir.Node, keep_float: Sequence[str]) -> str | None:
     if isinstance(row.int8, Float):
         return row.int8.why
     if not activation_inputs(node, row):
-        return "has no float activation input"
+        return "reads a float table" if node.op_type == "Gather" else "has no float activation input"
     if not all(is_float(output) for output in node.outputs):
         return "its output is not float32"
     return _weights_unfit(node, row)

@@ -23,8 +23,8 @@ class MobileNetV1(nn.Module):
         super().__init__()
         channels = int(32 * width)
         layers = _conv(3, channels, 3)
-        for out, stride in STAGES:
-            out = int(out * width)
+        for wide, stride in STAGES:
+            out = int(wide * width)
             layers += _conv(channels, channels, 3, stride, groups=channels) + _conv(channels, out, 1)
             channels = out
         self.features = nn.Sequential(*layers)

