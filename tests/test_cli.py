@@ -190,7 +190,7 @@ def test_a_failed_gate_is_exit_code_1(model: Path, tmp_path: Path, capfd: pytest
     assert main([*words, "--out", str(tmp_path / "out"), "--json"]) == 1
     result = json.loads(capfd.readouterr().out)
     assert result["check"]["passed"] is False
-    assert any("max_bytes" in reason for reason in result["check"]["reasons"])
+    assert any("limit 1" in reason for reason in result["check"]["reasons"])
     assert (tmp_path / "out" / "manifest.json").is_file()  # made and judged: the user may look at it
     assert main(["check", str(tmp_path / "out")]) == 1
     assert "NOT passed" in capfd.readouterr().out

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from exporter import emit_tflite, load
 from exporter.errors import KbitError, LoadError, PlanError
 from exporter.inspection import TensorScheme, inspect_file, to_dict
 from exporter.types import PerChannel, Plan, QParams, Scheme, TensorPlan
@@ -31,11 +33,11 @@ class Graph:
         self.nodes.append(helper.make_node(op, inputs, [output], name=f"n_{output}", **attributes))
         return output
 
-    def through_uint8(self, value: str, scale: float, zero_point: int) -> str:
+    def through(self, value: str, scale: float, zero_point: np.integer) -> str:
         """QuantizeLinear, DequantizeLinear."""
         numbers = [
             self.constant(f"{value}_scale", np.array(scale, np.float32)),
-            self.constant(f"{value}_zero_point", np.array(zero_point, np.uint8)),
+            self.constant(f"{value}_zero_point", np.array(zero_point)),
         ]
         self.node("QuantizeLinear", [value, *numbers], f"{value}_q")
         return self.node("DequantizeLinear", [f"{value}_q", *numbers], f"{value}_dq")
@@ -59,13 +61,13 @@ def conv_then_tanh(path: Path) -> Path:
     """A convolution that runs on integers, and a Tanh that no integer kernel of onnxruntime takes."""
     rng = np.random.default_rng(0)
     g = Graph()
-    x = g.through_uint8("x", 0.02, 128)
+    x = g.through("x", 0.02, np.uint8(128))
     scale = np.linspace(0.01, 0.02, 8, dtype=np.float32)
     w = g.weight("w", rng.integers(-127, 127, (8, 3, 3, 3)).astype(np.int8), scale)
     b = g.weight("b", rng.integers(-99, 99, 8).astype(np.int32), scale * np.float32(0.02))
     relu = g.node("Relu", [g.node("Conv", [x, w, b], "conv", pads=[1, 1, 1, 1])], "relu")
-    tanh = g.node("Tanh", [g.through_uint8(relu, 0.02, 0)], "tanh")
-    return g.save(path, ["batch", 3, 8, 8], g.through_uint8(tanh, 1 / 128, 128), 4)
+    tanh = g.node("Tanh", [g.through(relu, 0.02, np.uint8(0))], "tanh")
+    return g.save(path, ["batch", 3, 8, 8], g.through(tanh, 1 / 128, np.uint8(128)), 4)
 
 
 def test_onnx(tmp_path: Path) -> None:
@@ -98,12 +100,10 @@ def test_a_float_fallback_shows(tmp_path: Path) -> None:
     """int4 weights straight into DequantizeLinear: onnxruntime computes this convolution in float, without a word."""
     rng = np.random.default_rng(0)
     g = Graph()
-    x = g.through_uint8("x", 0.02, 128)
-    import ml_dtypes
-
+    x = g.through("x", 0.02, np.uint8(128))
     w = g.weight("w", rng.integers(-7, 7, (8, 3, 3, 3)).astype(ml_dtypes.int4), np.full(8, 0.01, np.float32))
     relu = g.node("Relu", [g.node("Conv", [x, w], "conv")], "relu")
-    path = g.save(tmp_path / "w4.onnx", [1, 3, 8, 8], g.through_uint8(relu, 0.02, 0), 4)
+    path = g.save(tmp_path / "w4.onnx", [1, 3, 8, 8], g.through(relu, 0.02, np.uint8(0)), 4)
     found = inspect_file(path)
     assert {row.name: row.bits for row in found.schemes}["w"] == 4
     assert found.kernels is not None
@@ -122,6 +122,32 @@ def test_a_file_that_the_runtime_refuses_is_still_described(tmp_path: Path) -> N
     assert found.kernels is not None
     assert "Nonesuch" in found.kernels.problem
     assert "\n" not in found.kernels.problem
+
+
+def test_tflite(tmp_path: Path) -> None:
+    """The same graph with int8 activations, as kbit plans it: everything integer but for the edges."""
+    rng = np.random.default_rng(0)
+    g = Graph()
+    x = g.through("x", 0.02, np.int8(-3))
+    scale = np.linspace(0.01, 0.02, 8, dtype=np.float32)
+    w = g.weight("w", rng.integers(-127, 127, (8, 3, 3, 3)).astype(np.int8), scale)
+    b = g.weight("b", rng.integers(-99, 99, 8).astype(np.int32), scale * np.float32(0.02))
+    relu = g.node("Relu", [g.node("Conv", [x, w, b], "conv", pads=[1, 1, 1, 1])], "relu")
+    y = g.node("Exp", [g.through(relu, 0.02, np.int8(-128))], "y")
+    path = tmp_path / "model.tflite"
+    path.write_bytes(emit_tflite(load(str(g.save(tmp_path / "model.onnx", ["batch", 3, 8, 8], y, 4)))))
+    found = inspect_file(path)
+    assert found.kind == "tflite"
+    assert [(p.name, p.dtype) for p in found.inputs] == [("x", "float32")]
+    assert found.ops["CONV_2D"] == 1
+    assert found.bytes_by_dtype["int8"] == 8 * 3 * 3 * 3
+    assert found.kernels is not None
+    assert found.kernels.integer == 1
+    assert [node.op for node in found.kernels.float_nodes] == ["EXP"]
+    weight = next(row for row in found.schemes if row.role == "weight")
+    assert (weight.bits, weight.per, weight.scale) == (8, "channel 0", (float(scale[0]), float(scale[-1])))
+    bias = next(row for row in found.schemes if row.role == "bias")
+    assert (bias.bits, bias.zero_point) == (32, (0, 0))
 
 
 def test_plan(tmp_path: Path) -> None:
@@ -145,6 +171,7 @@ def test_plan(tmp_path: Path) -> None:
         ("model.onnx", b"\x08\xff\xfenot a model", LoadError, "not an ONNX model"),
         ("plan.json", b"{}", PlanError, "not a plan"),
         ("plan.json", b"\xff", PlanError, "cannot read the plan"),
+        ("model.tflite", b"not a model", KbitError, "model.tflite"),
         ("model.bin", b"", KbitError, "unknown kind of file '.bin'"),
         ("", b"", KbitError, "no such file or folder"),
     ],
