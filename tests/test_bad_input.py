@@ -94,8 +94,8 @@ def save_state(path: Path, state: dict[str, object]) -> None:
 class Trap:
     """A pickle that would run code when loaded."""
 
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (open, ("trap-was-run", "w"))[0], ("trap-was-run",)
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, ("trap-was-run", "w")
 
 
 def missing_checkpoint(folder: Path) -> None:
@@ -121,6 +121,10 @@ def other_shape(folder: Path) -> None:
 
 def trapped_pickle(folder: Path) -> None:
     torch_model(folder, lambda path, state: path.write_bytes(pickle.dumps(Trap())) and None)
+
+
+def trapped_checkpoint(folder: Path) -> None:
+    torch_model(folder, lambda path, state: save_state(path, state | {"optimizer": Trap()}))
 
 
 def not_a_checkpoint(folder: Path) -> None:
@@ -198,6 +202,10 @@ EXPORT: dict[str, tuple[Callable[[Path], None], str]] = {
     "keys that do not match": (other_keys, r"1\.weight.*head\.weight|head\.weight.*1\.weight"),
     "a weight of another shape": (other_shape, r"1\.weight.*(9, 64|9x64).*(10, 64|10x64)|(10, 64).*(9, 64)"),
     "a pickle that is not weights": (trapped_pickle, r"weights\.pt"),
+    "a checkpoint that runs code": (
+        trapped_checkpoint,
+        r"weights\.pt.*(?i:code|objects|more than).*(?i:save|state_dict)",
+    ),
     "a checkpoint that is text": (not_a_checkpoint, r"weights\.pt"),
     "no such callable": (no_such_callable, r"bild"),
     "no such module": (recipe_with("model.onnx", "nonesuch:build"), r"nonesuch"),

@@ -196,6 +196,20 @@ def test_a_failed_gate_is_exit_code_1(model: Path, tmp_path: Path, capfd: pytest
     assert "NOT passed" in capfd.readouterr().out
 
 
+def test_torch_prints_nothing_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A module, in float and without data; its exporter, its optimizer and its warnings stay quiet."""
+    monkeypatch.chdir(tmp_path)
+    source = "import torch\n\ndef build():\n    return torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.GELU())\n"
+    (tmp_path / "quiet_net.py").write_text(source)
+    words = ["export", "quiet_net:build", "--input", "x=batch,4", "--weights", "float", "--activations", "float"]
+    assert main([*words, "--out", "out", "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert json.loads(out)["parity"]["max_abs"] < 1e-5
+
+
 @pytest.mark.parametrize("suffix", ["tflite", "onnx"])
 def test_convert(suffix: str, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / f"model.{suffix}"

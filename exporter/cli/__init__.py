@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from typer.exceptions import TyperException
@@ -22,7 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every error is one line on stderr."""
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        code: int = app(_with_json_value(words), prog_name="kbit", standalone_mode=False) or 0
+        with warnings.catch_warnings():
+            if not sys.warnoptions:  # python -W shows them
+                warnings.simplefilter("ignore")  # what libraries say to programmers is not for the user
+            code: int = app(_with_json_value(words), prog_name="kbit", standalone_mode=False) or 0
         sys.stdout.flush()
         return code
     except (KbitError, TargetError) as error:

@@ -136,11 +136,14 @@ def _ports(inputs: Iterable[Port], outputs: Iterable[Port]) -> Table:
 
 
 def _schemes(rows: tuple[TensorScheme, ...]) -> list[RenderableType]:
-    table = _table("tensor", "role", "bits", "per", "scale", "zero_point", "why")
+    why = ["why"] if any(row.why for row in rows) else []  # only a plan knows
+    table = _table("tensor", "role", "bits", "per", "scale", "zero_point", *why)
     for row in rows[:_FEW]:
         scale = _range(*(f"{s:.4g}" for s in row.scale)) if row.bits else ""
         zero_point = _range(*map(str, row.zero_point)) if row.bits else ""
-        table.add_row(row.name, row.role, str(row.bits or "float"), row.per, scale, zero_point, row.why)
+        table.add_row(
+            row.name, row.role, str(row.bits or "float"), row.per, scale, zero_point, *([row.why] if why else [])
+        )
     return [table, *([f"{len(rows) - _FEW} more tensors: --json has all"] if len(rows) > _FEW else [])]
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
 
-from exporter.errors import LoadError
+from exporter.errors import LoadError, MissingError
 from exporter.loading.onnx_source import from_file, from_proto
 from exporter.recipe import InputSpec, Model
 
 if TYPE_CHECKING:
     import torch
+
+    from exporter.loading.torch_source import Traced
 
 __all__ = ["Loaded", "Parity", "from_proto", "load", "load_with_parity"]
 
@@ -62,9 +65,8 @@ def load_with_parity(
     if isinstance(source, (str, Path)):
         source = Model(str(source))
     if not isinstance(source, Model):
-        from exporter.loading import torch_source
-
-        return _with_parity(*torch_source.from_module(source, example_inputs, {}, seed))
+        torch_source = _torch_source()
+        return _with_parity(torch_source.from_module(source, example_inputs, {}, seed))
     base = Path(base)
     suffix = Path(source.source).suffix.lower()
     if suffix == ".onnx":
@@ -73,17 +75,24 @@ def load_with_parity(
         _check_inputs(model, source.inputs)
         return Loaded(model, None)
     if suffix == ".pt2" or ":" in source.source:
-        from exporter.loading import torch_source
-
+        torch_source = _torch_source()
         if suffix == ".pt2":
             _refuse_checkpoint(source)
-            return _with_parity(*torch_source.from_exported_program(base / source.source))
+            return _with_parity(torch_source.from_exported_program(base / source.source))
         module = torch_source.build(source.source, source.checkpoint, base)
-        return _with_parity(*torch_source.from_module(module, example_inputs, source.inputs, seed))
+        return _with_parity(torch_source.from_module(module, example_inputs, source.inputs, seed))
     raise LoadError(
         f"model.source {source.source!r} is none of module:callable, .pt2, .onnx",
         "export other formats to ONNX, or name a function that builds the torch module",
     )
+
+
+def _torch_source() -> ModuleType:
+    try:
+        from exporter.loading import torch_source
+    except ImportError as error:
+        raise MissingError("this model needs PyTorch, which is not installed", "pip install 'kbit[torch]'") from error
+    return torch_source
 
 
 def _refuse_checkpoint(source: Model) -> None:
@@ -101,20 +110,23 @@ def _check_inputs(model: ir.Model, wanted: Mapping[str, InputSpec]) -> None:
             raise LoadError(f"model.inputs.{name}: the model has no such input", f"it has {', '.join(map(str, names))}")
 
 
-def _with_parity(model: ir.Model, feeds: Mapping[str, np.ndarray], expected: Sequence[np.ndarray]) -> Loaded:
+def _with_parity(traced: Traced) -> Loaded:
     from exporter.reference import run
 
+    model = traced.model
+    wanted = {i.name for i in model.graph.inputs}
     names = [str(v.name) for v in model.graph.outputs]
-    actual = run(model, {k: v for k, v in feeds.items() if k in {i.name for i in model.graph.inputs}})
     worst_abs = worst_rel = 0.0
-    for name, reference in zip(names, expected, strict=True):
-        got = actual[name]
-        if got.shape != reference.shape:
-            raise LoadError(
-                f"output {name!r} of the exported graph has shape {got.shape}, torch gives {reference.shape}",
-                "the export is wrong: try a fixed shape, or export to ONNX yourself",
-            )
-        difference = np.abs(got.astype(np.float64) - reference.astype(np.float64))
-        worst_abs = max(worst_abs, float(difference.max(initial=0.0)))
-        worst_rel = max(worst_rel, worst_abs / max(float(np.abs(reference).max(initial=0.0)), 1e-12))
+    for case in traced.cases:
+        actual = run(model, {k: v for k, v in case.feeds.items() if k in wanted})
+        for name, reference in zip(names, case.outputs, strict=True):
+            got, expected = actual[name].astype(np.float64), reference.astype(np.float64)
+            if got.shape != expected.shape:
+                raise LoadError(
+                    f"output {name!r} of the exported graph has shape {got.shape}, torch gives {expected.shape}",
+                    "the export is wrong: try a fixed shape, or export to ONNX yourself",
+                )
+            difference = float(np.abs(got - expected).max(initial=0.0))
+            worst_abs = max(worst_abs, difference)
+            worst_rel = max(worst_rel, difference / max(float(np.abs(expected).max(initial=0.0)), 1e-12))
     return Loaded(model, Parity(worst_abs, worst_rel))

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from exporter.errors import LoadError
 
-__all__ = ["OPSET", "canonical", "from_file", "from_proto", "silence"]
+__all__ = ["OPSET", "canonical", "first_line", "from_file", "from_proto", "silence"]
 
 OPSET = 21
 
@@ -37,7 +37,7 @@ def from_file(path: Path) -> ir.Model:
     try:
         onnx.load_external_data_for_model(proto, str(path.parent))
     except Exception as error:
-        raise LoadError(f"{path}: its external data cannot be read: {_first_line(error)}") from error
+        raise LoadError(f"{path}: its external data cannot be read: {first_line(error)}") from error
     return from_proto(proto, str(path))
 
 
@@ -51,9 +51,9 @@ def from_proto(proto: onnx.ModelProto, where: str = "the model") -> ir.Model:
             model = ir.from_proto(proto)
     except Exception as error:
         if opset < OPSET:
-            what = f"{where}: opset {opset} cannot be converted to {OPSET}: {_first_line(error)}"
+            what = f"{where}: opset {opset} cannot be converted to {OPSET}: {first_line(error)}"
             raise LoadError(what, "export it again at a newer opset") from error
-        raise LoadError(f"{where} is not a sound ONNX model: {_first_line(error)}") from error
+        raise LoadError(f"{where} is not a sound ONNX model: {first_line(error)}") from error
     return canonical(model, where)
 
 
@@ -69,7 +69,7 @@ def canonical(model: ir.Model, where: str = "the model") -> ir.Model:
             passes.NameFixPass()(model)
             model = passes.ShapeInferencePass(data_prop=True)(model).model
     except Exception as error:
-        raise LoadError(f"{where} is not a sound ONNX model: {_first_line(error)}") from error
+        raise LoadError(f"{where} is not a sound ONNX model: {first_line(error)}") from error
     if model.graph.opset_imports.get("", 0) < OPSET:
         model.graph.opset_imports[""] = OPSET
     model.ir_version = max(model.ir_version, 10)
@@ -89,7 +89,8 @@ def _check_external(proto: onnx.ModelProto, path: Path) -> None:
                 raise LoadError(f"{path}: tensor {tensor.name!r} needs {entry.value!r}, which is not beside it")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of a foreign error, cut to a readable length."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 

@@ -2,248 +2,312 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import hashlib
 import importlib
 import importlib.util
-import pickle
+import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
+import torch
 
-from exporter.errors import LoadError, MissingError
-from exporter.loading.onnx_source import OPSET, canonical, silence
+from exporter.errors import LoadError
+from exporter.loading import checkpoint as checkpoints
+from exporter.loading.onnx_source import OPSET, canonical, first_line, silence
 from exporter.recipe import InputSpec
 
-try:
-    import torch
-except ImportError as error:  # pragma: no cover - the message is the point
-    raise MissingError("this model needs PyTorch, which is not installed", "pip install 'kbit[torch]'") from error
+__all__ = ["Case", "Traced", "build", "from_exported_program", "from_module"]
 
-__all__ = ["build", "from_exported_program", "from_module", "read_checkpoint"]
+Array = npt.NDArray[np.generic]
+_BATCH = 3  # a dynamic leading dimension during the export
+_EXTENT = 64  # any other one: large enough for a few strides
 
-_Traced = tuple[ir.Model, dict[str, np.ndarray], list[np.ndarray]]
-_NESTS = ("state_dict", "model_state_dict", "model", "net", "weights", "params")
-_SHOWN = 4
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One run of torch: feeds by input name, outputs in order."""
+
+    feeds: Mapping[str, Array]
+    outputs: Sequence[Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """The canonical graph, and what torch itself gave."""
+
+    model: ir.Model
+    cases: Sequence[Case]
+
+
+@dataclass(frozen=True, slots=True)
+class _Example:
+    tensor: torch.Tensor
+    dynamic: Mapping[int, str]  # axis -> name of the dimension
 
 
 def build(source: str, checkpoint: str | None, base: Path) -> torch.nn.Module:
-    """Call "module:callable" or "file.py:callable" and load the checkpoint into what it returns."""
+    """Call "module:callable" or "path/to/file.py:callable" and load the checkpoint into the module that it builds.
+
+    ``base`` is on sys.path meanwhile. This runs the user's own code; nothing else here does.
+    """
     name, _, attribute = source.rpartition(":")
-    module = _import(name, base, source)
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        close = difflib.get_close_matches(attribute, [n for n in dir(module) if not n.startswith("_")], 3)
-        hint = f"did you mean {', '.join(close)}?" if close else "check model.source"
-        raise LoadError(f"model.source: {name} has no callable {attribute!r}", hint)
-    try:
-        built = factory()
-    except Exception as error:
-        raise LoadError(f"model.source: {source}() failed: {_line(error)}", "it is called without arguments") from error
+    with _importing(base):
+        module = _import(name, base, source)
+        factory = getattr(module, attribute, None)
+        if not callable(factory):
+            close = difflib.get_close_matches(attribute, [n for n in dir(module) if not n.startswith("_")], 3, 0.5)
+            hint = f"did you mean {' or '.join(close)}?" if close else "check model.source"
+            raise LoadError(f"model.source {source!r}: {name} has no callable {attribute!r}", hint)
+        try:
+            built = factory()
+        except (Exception, SystemExit) as error:
+            what = f"model.source {source!r}: {attribute}() failed: {_root(error)}"
+            raise LoadError(what, "it is called without arguments") from error
     if not isinstance(built, torch.nn.Module):
-        raise LoadError(f"model.source: {source}() returned {type(built).__name__}", "expected a torch.nn.Module")
+        raise LoadError(f"model.source {source!r} returned {type(built).__name__}", "expected a torch.nn.Module")
     if checkpoint is not None:
-        _load_weights(built, base / checkpoint)
-    return built.eval()
+        checkpoints.fit(built, base / checkpoint)
+    return built
+
+
+@contextlib.contextmanager
+def _importing(base: Path) -> Iterator[None]:
+    place = str(base.resolve())
+    sys.path.insert(0, place)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # what user code prints must not mix with --json
+            yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(place)
 
 
 def _import(name: str, base: Path, source: str) -> ModuleType:
-    path = base / (name if name.endswith(".py") else f"{name.replace('.', '/')}.py")
-    sys.path.insert(0, str(base.resolve()))
+    path = (base / (name if name.endswith(".py") else f"{name.replace('.', '/')}.py")).resolve()
+    if name.endswith(".py") and not path.is_file():
+        raise LoadError(f"model.source {source!r}: {path} does not exist", "paths are relative to the recipe")
     try:
-        if path.is_file():
-            spec = importlib.util.spec_from_file_location(f"_kbit_source_{path.stem}", path)
+        if name.endswith(".py") or ("." not in name and path.is_file()):
+            # a name of its own for each path: two files called model.py may be loaded in one process
+            unique = f"_kbit_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+            spec = importlib.util.spec_from_file_location(unique, path)
             assert spec is not None
             assert spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
+            module = sys.modules[unique] = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
             return module
-        return importlib.import_module(name)
-    except Exception as error:
-        raise LoadError(f"model.source {source!r}: cannot import {name!r}: {_line(error)}") from error
-    finally:
-        sys.path.remove(str(base.resolve()))
-
-
-def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """The state_dict of a .pt, .pth, .th or .safetensors file, "module." prefixes stripped; weights only."""
-    if not path.is_file():
-        raise LoadError(f"checkpoint {path} does not exist", "check model.checkpoint (relative to the recipe)")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        try:
-            found: Any = load_file(str(path))
-        except Exception as error:
-            raise LoadError(f"checkpoint {path} is not a safetensors file, or it is truncated") from error
-    else:
-        try:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise LoadError(
-                f"checkpoint {path} holds more than weights, and running its code is not safe",
-                "save it again with torch.save(model.state_dict(), path)",
-            ) from error
-        except Exception as error:
-            raise LoadError(f"checkpoint {path} cannot be read: {_line(error)}", "is it complete?") from error
-    while isinstance(found, Mapping) and not all(isinstance(v, torch.Tensor) for v in found.values()):
-        inner = next((found[key] for key in _NESTS if isinstance(found.get(key), Mapping)), None)
-        if inner is None:
-            break
-        found = inner
-    if not isinstance(found, Mapping) or not found or not all(isinstance(v, torch.Tensor) for v in found.values()):
-        raise LoadError(
-            f"checkpoint {path} holds no state_dict", f"expected tensors by name, or one under {_NESTS[0]!r}"
-        )
-    strip = all(key.startswith("module.") for key in found)
-    return {key.removeprefix("module.") if strip else key: value for key, value in found.items()}
-
-
-def _load_weights(module: torch.nn.Module, path: Path) -> None:
-    given, wanted = read_checkpoint(path), module.state_dict()
-    optional = {key for key in wanted if key.endswith("num_batches_tracked")}
-    missing = [k for k in wanted if k not in given and k not in optional]
-    unexpected = [k for k in given if k not in wanted]
-    if missing or unexpected:
-        parts = [f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in
-                 (("missing", missing), ("unexpected", unexpected)) if keys]  # fmt: skip
-        raise LoadError(
-            f"checkpoint {path} does not fit the module: {', '.join(parts)}", "is it the right architecture?"
-        )
-    for key, value in given.items():
-        if value.shape != wanted[key].shape:
-            raise LoadError(
-                f"checkpoint {path}: {key} has shape {tuple(value.shape)}, the module has {tuple(wanted[key].shape)}",
-                "is it the right architecture?",
-            )
-    module.load_state_dict(given, strict=False)
-
-
-def _some(keys: Sequence[str]) -> str:
-    more = f", and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
-    return ", ".join(keys[:_SHOWN]) + more
+        module = importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise LoadError(f"model.source {source!r}: cannot import {name!r}: {_root(error)}") from error
+    found = getattr(module, "__file__", None)
+    if path.is_file() and found is not None and Path(found).resolve() != path:
+        what = f"model.source {source!r}: another module {name!r} is already imported, from {found}"
+        raise LoadError(what, f"name the file: {path.name}:…")
+    return module
 
 
 def from_module(
     module: torch.nn.Module,
-    example_inputs: Sequence[Any] | Mapping[str, Any] | None,
+    example_inputs: Any,
     specs: Mapping[str, InputSpec],
     seed: int,
-) -> _Traced:
-    """Export; names in a spec's shape are dynamic dimensions. Returns graph, the feeds used, torch's outputs."""
-    module = module.eval()
-    named, dynamic = _examples(module, example_inputs, specs, seed)
-    tensors = tuple(named.values())
-    with torch.no_grad():
-        try:
-            expected = _flat(module(*tensors))
-        except Exception as error:
-            shapes = ", ".join(f"{k}{list(v.shape)}" for k, v in named.items())
-            raise LoadError(f"the module fails on inputs {shapes}: {_line(error)}", "check model.inputs") from error
+) -> Traced:
+    """Export in eval mode. Names in a spec's shape are dynamic dimensions; a spec's name is the graph's input name.
+
+    example_inputs  tensors or arrays, in order or by name, in place of ``specs``. A leading dimension larger than 1
+                    that all of them share is the dynamic batch; otherwise the shapes are fixed.
+    """
+    if not isinstance(module, torch.nn.Module):
+        raise LoadError(
+            f"cannot load {type(module).__name__}", "expected a path, a recipe's model or a torch.nn.Module"
+        )
+    examples = _examples(module, specs, seed) if example_inputs is None else _given(module, example_inputs)
+    with _eval(module), torch.no_grad():
+        cases = [_case(module, {name: e.tensor for name, e in examples.items()})]
+        if any(0 in e.dynamic for e in examples.values()):
+            cases.append(_case(module, {n: e.tensor[:1] if 0 in e.dynamic else e.tensor for n, e in examples.items()}))
+        args, kwargs, shapes = _call(module, examples)
         try:
             with silence():
                 program = torch.onnx.export(
                     module,
-                    tensors,
+                    args,
+                    kwargs=kwargs,
                     dynamo=True,
-                    input_names=list(named),
-                    dynamic_shapes=tuple(dynamic) if any(dynamic) else None,
+                    input_names=list(examples),
+                    dynamic_shapes=shapes,
                     opset_version=OPSET,
                     verbose=False,
                 )
         except Exception as error:
-            raise LoadError(
-                f"torch cannot export the module to ONNX: {_cause(error)}", "export it to .pt2 or .onnx and use that"
-            ) from error
+            what = f"torch cannot export {type(module).__name__} to ONNX: {_root(error)}"
+            raise LoadError(what, "make the module exportable, or export it to .pt2 or .onnx yourself") from error
     assert program is not None
-    feeds = {name: tensor.numpy() for name, tensor in named.items()}
-    return canonical(program.model, "the exported module"), feeds, expected
+    model = canonical(program.model, "the exported module")
+    _check_dynamic(model, examples)
+    return Traced(model, cases)
 
 
-def from_exported_program(path: Path) -> _Traced:
-    """A .pt2 file. Loading one may run code that it names: only use files that you trust."""
+def from_exported_program(path: Path) -> Traced:
+    """A .pt2 file of ``torch.export.save``.
+
+    Opening one may unpickle objects and so run code that the file names: only open files that you trust.
+    """
     if not path.is_file():
         raise LoadError(f"model file {path} does not exist", "check model.source (relative to the recipe)")
     try:
         with silence():
             exported = torch.export.load(str(path))
+    except Exception as error:
+        raise LoadError(f"{path} is not a file of torch.export.save, or it is truncated", "save it again") from error
+    try:
+        with silence():
             program = torch.onnx.export(exported, dynamo=True, opset_version=OPSET, verbose=False)
     except Exception as error:
-        raise LoadError(
-            f"{path} is not a torch.export program that torch can write as ONNX: {_cause(error)}"
-        ) from error
+        raise LoadError(f"torch cannot export {path} to ONNX: {_root(error)}") from error
     assert program is not None
     model = canonical(program.model, str(path))
-    arguments, _ = exported.example_inputs or ((), {})
-    with torch.no_grad():
-        expected = _flat(exported.module()(*arguments))
+    if exported.example_inputs is None:
+        return Traced(model, [])
+    args, kwargs = exported.example_inputs
+    tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)]
     names = [str(v.name) for v in model.graph.inputs]
-    feeds = {n: t.numpy() for n, t in zip(names, [a for a in arguments if isinstance(a, torch.Tensor)], strict=True)}
-    return model, feeds, expected
+    if len(tensors) != len(names):
+        return Traced(model, [])  # nested or constant arguments: no telling which input is which
+    with torch.no_grad():
+        outputs = _flat(exported.module()(*args, **kwargs))
+    return Traced(model, [Case({n: t.cpu().numpy() for n, t in zip(names, tensors, strict=True)}, outputs)])
 
 
-def _examples(
-    module: torch.nn.Module,
-    given: Sequence[Any] | Mapping[str, Any] | None,
-    specs: Mapping[str, InputSpec],
-    seed: int,
-) -> tuple[dict[str, torch.Tensor], list[dict[int, Any] | None]]:
-    if given is not None:
-        parameters = _parameters(module)
-        if isinstance(given, torch.Tensor | np.ndarray):
-            given = [given]
-        pairs = given.items() if isinstance(given, Mapping) else zip(parameters, given, strict=False)
-        named = {name: torch.as_tensor(value) for name, value in pairs}
-        # the leading dimension of every input is the batch, as everywhere in kbit
-        return named, [{0: torch.export.Dim("batch")} if t.ndim and t.shape[0] > 1 else None for t in named.values()]
+def _examples(module: torch.nn.Module, specs: Mapping[str, InputSpec], seed: int) -> dict[str, _Example]:
     if not specs:
-        raise LoadError("model.inputs is missing", 'a torch module needs it: [model.inputs.NAME] shape = ["batch", …]')
+        hint = 'say what it takes: [model.inputs.NAME] shape = ["batch", …], or pass example_inputs'
+        raise LoadError(f"model.inputs is missing: {type(module).__name__} does not tell its input shapes", hint)
     generator = torch.Generator().manual_seed(seed)
-    dims: dict[str, Any] = {}
-    named, dynamic = {}, []
+    examples = {}
     for name, spec in specs.items():
-        shape, axes = [], {}
-        for axis, size in enumerate(spec.shape):
-            if isinstance(size, str):
-                axes[axis] = dims.setdefault(size, torch.export.Dim(size))
-            shape.append(3 if isinstance(size, str) else size)
-        named[name] = _random(shape, spec.dtype, generator)
-        dynamic.append(axes or None)
-    return named, dynamic
+        dynamic = {axis: size for axis, size in enumerate(spec.shape) if isinstance(size, str)}
+        bad = next((d for d in dynamic.values() if not d.isidentifier()), None)
+        if bad is not None:
+            raise LoadError(f"model.inputs.{name}: dimension name {bad!r}", "use letters, digits and _")
+        shape = [d if isinstance(d, int) else _EXTENT if axis else _BATCH for axis, d in enumerate(spec.shape)]
+        kind = getattr(torch, spec.dtype)
+        if kind.is_floating_point:
+            tensor = torch.randn(shape, generator=generator).to(kind)
+        else:  # 0 and 1 are valid as token ids, masks and flags alike
+            tensor = torch.randint(0, 2, shape, generator=generator).to(kind)
+        examples[name] = _Example(tensor.to(_device(module)), dynamic)
+    return examples
 
 
-def _random(shape: Sequence[int], dtype: str, generator: torch.Generator) -> torch.Tensor:
-    kind = getattr(torch, dtype)
-    if kind.is_floating_point:
-        return torch.randn(*shape, generator=generator).to(kind)
-    return torch.randint(0, 2, tuple(shape), generator=generator).to(kind)
+def _given(module: torch.nn.Module, given: Any) -> dict[str, _Example]:
+    if isinstance(given, (torch.Tensor, np.ndarray)):
+        given = [given]
+    if not isinstance(given, Mapping):
+        parameters = list(inspect.signature(module.forward).parameters)
+        if len(given) > len(parameters):
+            parameters = [f"input_{i}" for i in range(len(given))]  # forward(*args)
+        given = dict(zip(parameters, given, strict=False))
+    tensors = {}
+    for name, value in given.items():
+        try:
+            tensors[str(name)] = torch.as_tensor(value, device=_device(module))
+        except Exception as error:
+            what = f"example_inputs: {name!r} is a {type(value).__name__}"
+            raise LoadError(what, "expected tensors or arrays, in order or by name") from error
+    if not tensors:
+        raise LoadError("example_inputs is empty", "expected one tensor for each input")
+    leading = {t.shape[0] if t.ndim else 1 for t in tensors.values()}
+    dynamic = {0: "batch"} if len(leading) == 1 and leading != {1} else {}
+    return {name: _Example(tensor, dynamic) for name, tensor in tensors.items()}
 
 
-def _parameters(module: torch.nn.Module) -> list[str]:
-    import inspect
+def _call(
+    module: torch.nn.Module, examples: Mapping[str, _Example]
+) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor], Any]:
+    """By keyword where the names are the module's own, else in order; and the dynamic dimensions in the same form."""
+    dims = {d: torch.export.Dim(d) for e in examples.values() for d in e.dynamic.values()}
+    shapes = {n: {axis: dims[d] for axis, d in e.dynamic.items()} or None for n, e in examples.items()}
+    tensors = {name: e.tensor for name, e in examples.items()}
+    if _by_keyword(module, examples):
+        return (), tensors, shapes if dims else None
+    return tuple(tensors.values()), {}, tuple(shapes.values()) if dims else None
 
-    return list(inspect.signature(module.forward).parameters)
+
+def _by_keyword(module: torch.nn.Module, names: Mapping[str, object]) -> bool:
+    # in the module's own order only: torch.export would sort keywords so, and the names would go to the wrong inputs
+    parameters = [n for n in inspect.signature(module.forward).parameters if n in names]
+    return parameters == list(names)
 
 
-def _flat(result: Any) -> list[np.ndarray]:
+def _case(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> Case:
+    run: Callable[[], Any]
+    run = (lambda: module(**tensors)) if _by_keyword(module, tensors) else (lambda: module(*tensors.values()))
+    try:
+        outputs = _flat(run())
+    except LoadError:
+        raise
+    except Exception as error:
+        shapes = ", ".join(
+            f"{name} {list(t.shape)} {str(t.dtype).removeprefix('torch.')}" for name, t in tensors.items()
+        )
+        what = f"{type(module).__name__} fails on inputs {shapes}: {_root(error)}"
+        raise LoadError(what, "check model.inputs") from error
+    return Case({name: t.cpu().numpy() for name, t in tensors.items()}, outputs)
+
+
+def _check_dynamic(model: ir.Model, examples: Mapping[str, _Example]) -> None:
+    values = {v.name: v for v in model.graph.inputs}
+    for name, example in examples.items():
+        shape = values[name].shape if name in values else None
+        for axis, dim in example.dynamic.items():
+            if shape is None or isinstance(shape[axis], int):
+                what = f"dimension {dim!r} of input {name!r} cannot stay dynamic: the module works for one size only"
+                raise LoadError(what, "give it as a number")
+
+
+@contextlib.contextmanager
+def _eval(module: torch.nn.Module) -> Iterator[None]:
+    """In eval mode; a caller's module gets its own modes back."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def _device(module: torch.nn.Module) -> torch.device:
+    return next((p.device for p in module.parameters()), torch.device("cpu"))
+
+
+def _flat(result: Any) -> list[Array]:
+    """Tensors of nested tuples, lists and dicts, in the order of torch.export."""
+    if result is None:
+        return []
     if isinstance(result, torch.Tensor):
-        return [result.detach().numpy()]
+        if result.dtype == torch.bfloat16:
+            raise LoadError("the module returns bfloat16", "call .float() on it: the runtimes have no bfloat16")
+        return [result.detach().cpu().numpy()]
     if isinstance(result, Mapping):
         result = list(result.values())
-    if isinstance(result, Sequence):
+    if isinstance(result, (list, tuple)):
         return [array for item in result for array in _flat(item)]
-    raise LoadError(f"the module returns {type(result).__name__}", "expected tensors")
+    raise LoadError(f"the module returns {type(result).__name__}", "expected tensors, in a tuple, list or dict")
 
 
-def _cause(error: BaseException) -> str:
+def _root(error: BaseException) -> str:
+    """The innermost cause, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return _line(error)
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return first_line(error)
