@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +116,19 @@ def test_targets(capfd: pytest.CaptureFixture[str]) -> None:
     assert "host" in capfd.readouterr().out
     assert main(["targets", "host"]) == 0
     assert "host" in capfd.readouterr().out
+
+
+def test_a_reader_that_leaves_is_no_failed_gate(tmp_path: Path) -> None:
+    program = f'{sys.executable} -c \'from exporter.cli import main; raise SystemExit(main(["export", "--help"]))\''
+    root = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        ["bash", "-c", f"{program} | true; exit ${{PIPESTATUS[0]}}"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_progress_is_silent_when_stderr_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:

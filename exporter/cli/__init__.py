@@ -33,9 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), 2, error)
     except TyperException as error:  # an option or argument that the parser refuses
         return _fail(error.format_message(), 2, error)
-    except BrokenPipeError:  # the reader of our output went away, as in `kbit inspect x | head`
+    except (BrokenPipeError, SystemExit):  # the reader went away, as in `kbit inspect x | head`; rich exits with 1
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 141  # what a shell gives for SIGPIPE
     except OSError as error:  # a full disk, a folder that may not be written
         return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 2, error)
     except KeyboardInterrupt:

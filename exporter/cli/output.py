@@ -68,8 +68,8 @@ def progress_bars() -> Iterator[Progress]:
 
         def show(stage: str, done: int, total: int | None) -> None:
             if stage not in tasks:
-                for earlier in tasks.values():
-                    bars.stop_task(earlier)
+                for earlier in bars.tasks:  # stages without a count are done when the next one starts
+                    bars.update(earlier.id, total=earlier.total or 1, completed=earlier.total or 1)
                 tasks[stage] = bars.add_task(stage, total=total)
             bars.update(tasks[stage], completed=done, total=total)
 
