@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.recipe.files import from_dict, read_recipe, schema, to_dict, to_toml, write
+from exporter.recipe.files import from_dict, read_recipe, schema, to_dict, to_toml
 from exporter.recipe.keys import KEYS, Key, from_command, is_callable_name, with_arguments, with_overrides
 from exporter.recipe.tables import (
     Data,
@@ -39,5 +39,4 @@ __all__ = [
     "to_toml",
     "with_arguments",
     "with_overrides",
-    "write",
 ]

@@ -15,7 +15,7 @@ from exporter.recipe import toml
 from exporter.recipe.check import check
 from exporter.recipe.tables import Recipe, Table
 
-__all__ = ["from_dict", "read_recipe", "schema", "to_dict", "to_toml", "write"]
+__all__ = ["from_dict", "read_recipe", "schema", "to_dict", "to_toml"]
 
 
 def read_recipe(path: str | os.PathLike[str]) -> Recipe:
@@ -46,17 +46,6 @@ def to_dict(recipe: Table) -> dict[str, Any]:
 def to_toml(recipe: Recipe) -> str:
     """Text that reads back to an equal recipe; the same recipe gives the same text."""
     return toml.document(to_dict(recipe))
-
-
-def write(recipe: Recipe, path: str | os.PathLike[str]) -> None:
-    """All or nothing: under a temporary name first. Raises RecipeError."""
-    partial = Path(f"{os.fspath(path)}.partial")
-    try:
-        partial.write_text(to_toml(recipe), "utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise RecipeError(f"cannot write the recipe {str(path)!r}: {error.strerror}") from error
 
 
 def schema() -> dict[str, Any]:
