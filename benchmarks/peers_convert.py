@@ -34,7 +34,7 @@ def main(out: Path) -> None:
     net = resnet20()
     state = torch.load(data("resnet20-12fca82f.th"), map_location="cpu", weights_only=True)["state_dict"]
     net.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
-    net = litert_torch.to_channel_last_io(net.eval(), args=[0])
+    net = litert_torch.to_channel_last_io(net.eval(), args=[0]).eval()
     images = cifar10("cifar10_calib.npz")[0][:512]
     example = (torch.from_numpy(images[:1]),)
 
