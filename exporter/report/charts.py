@@ -47,7 +47,7 @@ def bars(rows: Sequence[Mapping[str, Any]], manifest: Mapping[str, Any]) -> list
             continue
         with mpl.rc_context(_STYLE):
             figure = Figure(figsize=(3.1, 0.42 * len(values) + 0.25))
-            axes = figure.add_axes((0.3, 0.02, 0.52, 0.96))
+            axes = figure.add_axes((0.36, 0.02, 0.46, 0.96))
             colours = [_COLOURS.get(name, _LINE) for _, name, _ in values]
             axes.barh(range(len(values)), [v for _, _, v in values], color=colours, height=0.62)
             axes.set_yticks(range(len(values)), [t for t, _, _ in values])
@@ -89,9 +89,12 @@ def histogram(drawn: Mapping[str, Any]) -> str:
         axes.axvspan(drawn["range_low"], drawn["range_high"], color=_RANGE, alpha=0.12)
         for edge in (drawn["range_low"], drawn["range_high"]):
             axes.axvline(edge, color=_RANGE, linewidth=1.2)
+        seen = [place for place, count in zip(places, counts, strict=True) if count]
+        ends = [*seen, drawn["range_low"], drawn["range_high"]]
+        axes.set_xlim(min(ends) - 2 * width, max(ends) + 2 * width)
         axes.set_yticks([])
         axes.minorticks_off()
         name = str(drawn["value"])
         axes.set_title(name.replace("$", r"\$"), fontsize=9)
-        ends = f"{drawn['range_low']:.3g} to {drawn['range_high']:.3g}"
-        return _svg(figure, f"histogram of {name}, quantized range {ends}")
+        span = f"{drawn['range_low']:.3g} to {drawn['range_high']:.3g}"
+        return _svg(figure, f"histogram of {name}, quantized range {span}")

@@ -197,10 +197,9 @@ def _device() -> Any:
     cpu = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if line.lower().startswith(("model name", "hardware", "model\t")):
-                    cpu = line.split(":", 1)[1].strip()
-                    break
+            facts = dict(line.split(":", 1) for line in file if ":" in line)
+        names = {key.strip().lower(): value.strip() for key, value in facts.items()}
+        cpu = names.get("model name") or names.get("hardware") or names.get("model") or cpu
     except OSError:
         pass
     return {
