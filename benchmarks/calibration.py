@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -38,7 +37,6 @@ SPEC = {
 SHAPE = ["batch", 3, 32, 32]
 OURS = ("minmax", "percentile", "mse", "entropy")
 THEIRS = ("MinMax", "Entropy", "Percentile")
-LIMITS = (("MinMax", 1.5, 1.3), ("Entropy", 0.35, None))  # issue: seconds and peak at most this share of theirs
 
 
 def ours(observer: str, model: Path, samples: Path, count: int, out: Path) -> Callable[[], dict[str, float]]:
@@ -57,7 +55,10 @@ def ours(observer: str, model: Path, samples: Path, count: int, out: Path) -> Ca
         graph = prepare(load(Model(str(model))), INT8_PASSES)
         ready = time.perf_counter()
         dataset = open_dataset(
-            str(samples), {"image": InputSpec(list(SHAPE))}, {"image": Preprocess(**SPEC)}, limit=count  # type: ignore[arg-type]
+            str(samples),
+            {"image": InputSpec(list(SHAPE))},
+            {"image": Preprocess(**SPEC)},
+            limit=count,  # type: ignore[arg-type]
         )
         stats = calibrate(graph, dataset.batches(8))
         seen = time.perf_counter()
@@ -69,7 +70,13 @@ def ours(observer: str, model: Path, samples: Path, count: int, out: Path) -> Ca
 
 
 def theirs(method: str, model: Path, samples: Path, count: int, out: Path) -> Callable[[], dict[str, float]]:
-    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -109,7 +116,7 @@ def one(name: str, folder: Path, count: int) -> None:
 
 def peak() -> float:
     """Most memory that this process ever held, MB (VmHWM: unlike ru_maxrss, not the parent's)."""
-    line = next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM"))
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
     return int(line.split()[1]) / 1000
 
 
@@ -133,7 +140,8 @@ def prepare_files(folder: Path, counts: list[int]) -> None:
 
 
 def measure(folder: Path, name: str, count: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.calibration", "--one", name, "--folder", str(folder), "--counts", str(count)]
+    command = [sys.executable, "-m", "benchmarks.calibration", "--one", name]
+    command += ["--folder", str(folder), "--counts", str(count)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -162,7 +170,8 @@ def main() -> None:
                     runs[contestant].append(measure(folder, contestant, count))
             for contestant, results in runs.items():
                 middle = {key: statistics.median(r[key] for r in results) for key in results[0]}
-                rows.append([contestant, count, *(f"{middle[k]:.2f}" if k in middle else "" for k in ("seconds", "prepare", "calibrate", "plan")), f"{middle['peak']:.0f}"])
+                parts = [f"{middle[k]:.2f}" if k in middle else "" for k in ("seconds", "prepare", "calibrate", "plan")]
+                rows.append([contestant, count, *parts, f"{middle['peak']:.0f}"])
     print(machine("onnxruntime", "numpy"), "\n")
     print(table(["contestant", "images", "s", "prepare", "calibrate", "plan and write", "peak MB"], rows))
 
