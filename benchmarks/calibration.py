@@ -142,7 +142,7 @@ def prepare_files(folder: Path, counts: list[int]) -> None:
 def measure(folder: Path, name: str, count: int) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.calibration", "--one", name]
     command += ["--folder", str(folder), "--counts", str(count)]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
