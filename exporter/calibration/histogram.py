@@ -99,10 +99,10 @@ def _channels(values: Float32) -> tuple[Float32, Float32]:
     if values.ndim < 2:
         return values.min(), values.max()
     if values.ndim < 4:
-        rows = values.reshape(-1, values.shape[-1])
-        return rows.min(0), rows.max(0)
-    rows = values.reshape(len(values), values.shape[1], -1)  # the contiguous axis first: several times faster
-    return rows.min(2).min(0), rows.max(2).max(0)
+        flat = values.reshape(-1, values.shape[-1])
+        return flat.min(0), flat.max(0)
+    rows = values.reshape(len(values), values.shape[1], -1)
+    return rows.min(0).min(1), rows.max(0).max(1)  # samples first: the fast direction for numpy
 
 
 def _grid(low: float, high: float) -> tuple[float, int]:
