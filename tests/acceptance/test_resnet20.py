@@ -64,7 +64,7 @@ def test_outputs_measured_here(files: Mapping[str, Path], numbers: tuple[Numbers
     logits = {name: np.concatenate([go(image[None]) for image in images]) for name, go in run.items()}
     onnx, tflite = logits["onnxruntime"], logits["tflite"]
     for found in logits.values():
-        assert 100 * np.mean(found.argmax(1) == labels) == pytest.approx(80.85, abs=0.25)
+        assert 100 * np.mean(found.argmax(1) == labels) == pytest.approx(80.85, abs=0.25 + 1e-9)
     assert np.mean(onnx.argmax(1) == tflite.argmax(1)) >= 0.999
     (scale,) = {layer.output[0] for layer in numbers[1].layers.values() if layer.weight.ndim == 2}
     integers = np.rint(onnx / scale), np.rint(tflite / scale)
@@ -77,6 +77,6 @@ def test_the_checker_says_the_same(outcome: Outcome) -> None:
     for name in ("onnxruntime", "tflite"):
         facts = check["artifacts"][name]
         assert facts["metric"] + facts["drop"] == pytest.approx(80.85), "float"
-        assert abs(facts["drop"]) <= 0.25
+        assert abs(facts["drop"]) <= 0.25 + 1e-9
     assert check["agreement"]["top1"] >= 0.999
     assert check["agreement"]["equal"] >= 0.95
