@@ -7,6 +7,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from exporter.types import TensorStats
+
 __all__ = ["BINS", "Histogram"]
 
 BINS = 2048
@@ -59,10 +61,11 @@ class Histogram:
         self.count += flat.size
         return True
 
-    @property
-    def edges(self) -> tuple[float, float]:
-        """Where the first bin begins and the last one ends."""
-        return self.first * self.width, (self.first + BINS) * self.width
+    def stats(self) -> TensorStats:
+        """What was seen so far; at least one value must have been."""
+        edge_low, edge_high = self.first * self.width, (self.first + BINS) * self.width
+        ranges = (self.channel_low, self.channel_high)
+        return TensorStats(self.low, self.high, self.count, self.counts, edge_low, edge_high, *ranges)
 
     def _place(self, values: Float32, weight: int) -> None:
         place = values * np.float32(1 / self.width)

@@ -56,7 +56,7 @@ def calibrate(
             progress(seen)
     if not seen:
         raise DataError("the calibration set holds no samples", "give at least one, better a few hundred")
-    return {name: _stats(h) for name, h in found.items() if h.count}
+    return {name: h.stats() for name, h in found.items() if h.count}
 
 
 def _watched(model: ir.Model, values: Sequence[str] | None) -> dict[str, ir.Value]:
@@ -121,7 +121,3 @@ def _add(histogram: Histogram, array: npt.NDArray[np.generic], name: str, seen: 
             f"calibration: tensor {name!r} turns NaN or infinite at sample {seen + bad}",
             "look at that sample, at data.preprocess and at the weights",
         )
-
-
-def _stats(h: Histogram) -> TensorStats:
-    return TensorStats(h.low, h.high, h.count, h.counts, *h.edges, h.channel_low, h.channel_high)
