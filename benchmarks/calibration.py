@@ -47,7 +47,7 @@ def ours(observer: str, model: Path, samples: Path, count: int, out: Path) -> Ca
     from exporter.emit.ort import emit_onnx
     from exporter.loading import load
     from exporter.preparing import INT8_PASSES, prepare
-    from exporter.quantize import apply, make_plan
+    from exporter.quantize import apply, make_plan, planned_activations
     from exporter.recipe import InputSpec, Model, Preprocess
 
     def work() -> dict[str, float]:
@@ -60,7 +60,7 @@ def ours(observer: str, model: Path, samples: Path, count: int, out: Path) -> Ca
             {"image": Preprocess(**SPEC)},
             limit=count,  # type: ignore[arg-type]
         )
-        stats = calibrate(graph, dataset.batches(8))
+        stats = calibrate(graph, dataset.batches(8), values=planned_activations(graph))
         seen = time.perf_counter()
         plan = make_plan(graph, stats, observe=OBSERVERS[observer], observer=observer)
         ir.save(emit_onnx(apply(graph, plan)), out)

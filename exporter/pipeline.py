@@ -20,7 +20,7 @@ from exporter.emit.tflite import emit_tflite, refuse_unknown
 from exporter.errors import MissingError, RecipeError
 from exporter.loading import Loaded, Parity, load_with_parity
 from exporter.preparing import INT8_PASSES, prepare
-from exporter.quantize import apply, make_plan
+from exporter.quantize import apply, make_plan, planned_activations
 from exporter.recipe import InputSpec, Recipe, with_arguments
 from exporter.types import Plan, TensorStats
 
@@ -93,7 +93,9 @@ def run(
     if integer:
         assert calibration is not None
         batches = calibration.batches(recipe.data.batch_size)
-        stats = calibrate(model, batches, progress=lambda done: progress("calibrate", done, calibration.count))
+        watched = planned_activations(model, recipe.quantize.keep_float)
+        told = calibration.count
+        stats = calibrate(model, batches, values=watched, progress=lambda done: progress("calibrate", done, told))
         progress("plan", 0, None)
         plan = _plan(recipe, model, stats)
     quantized = apply(model, plan, io=recipe.quantize.io)

@@ -17,7 +17,7 @@ from exporter.quantize.sums import align_sums
 from exporter.quantize.ties import Ties
 from exporter.types import Grain, PerChannel, PerTensor, Plan, QParams, Scheme, TensorPlan, TensorStats
 
-__all__ = ["Observer", "make_plan", "minmax_range"]
+__all__ = ["Observer", "make_plan", "minmax_range", "planned_activations"]
 
 Observer = Callable[[TensorStats, Scheme], tuple[float, float]]
 _ACTIVATION = Scheme(8, symmetric=False)
@@ -27,6 +27,11 @@ _BIAS_LIMIT = float(2**30)  # keeps bias / (input scale x weight scale) well ins
 def minmax_range(stats: TensorStats, scheme: Scheme) -> tuple[float, float]:
     """The whole range that calibration saw."""
     return stats.low, stats.high
+
+
+def planned_activations(model: ir.Model, keep_float: Sequence[str] = ()) -> list[str]:
+    """Names of the values whose statistics make_plan asks for: what calibration needs to watch, and no more."""
+    return list(_activations(find_regions(model, keep_float).integer))
 
 
 def make_plan(
