@@ -16,6 +16,7 @@ import numpy as np
 __all__ = ["align_sums"]
 
 _LEAST = 128  # p and q: at most 0.8 % of widening
+_FEWEST = 32  # a much finer operand would be widened too far
 _MOST_D = 1023  # 1 / (2 D) stays above the kernels' error
 
 
@@ -38,13 +39,15 @@ def align_sums(
                 continue
             p = int(np.floor(parts * now[anchor] / now[out]))
             now[out] = now[anchor] * parts / p
-            if other not in frozen and other not in {anchor, out}:
-                now[other] = now[out] * np.ceil(parts * now[other] / now[out] - 1e-9) / parts
+            q = np.ceil(parts * now[other] / now[out] - 1e-9)
+            if other not in frozen and other not in {anchor, out} and q >= _FEWEST:
+                now[other] = now[out] * float(q) / parts
         frozen |= {a, b, out}
     return {name: scale for name, scale in now.items() if scale != scales[name]}
 
 
 def _denominator(ratio: float) -> int | None:
     """The smallest odd D for which D * ratio is large enough; None when the ratio is too small."""
-    parts = int(np.ceil(_LEAST / ratio)) | 1
-    return parts if parts <= _MOST_D else None
+    if ratio * _MOST_D < _LEAST:
+        return None  # a tensor of zeros has next to no scale
+    return int(np.ceil(_LEAST / ratio)) | 1

@@ -36,7 +36,7 @@ def test_aligned_sums_are_equal_in_both_runtimes(sa: float, sb: float, factor: f
     new = {"a": sa, "b": sb, "out": so} | align_sums([("a", "b", "out")], {"a": sa, "b": sb, "out": so}, [])
     if max(new["out"] / sa, new["out"] / sb) > 7:
         return  # one operand hardly moves the sum; left as it was
-    assert all(1 - 1e-12 <= new[k] / v <= 1.016 for k, v in (("a", sa), ("b", sb), ("out", so)))
+    assert all(1 - 1e-12 <= new[k] / v <= 1.032 for k, v in (("a", sa), ("b", sb), ("out", so)))
     np.testing.assert_array_equal(onnxruntime_sum(*new.values()), xnnpack_sum(*new.values()))
 
 
@@ -57,3 +57,11 @@ def test_a_chain_of_residual_blocks_keeps_what_was_settled_before() -> None:
     for a, b, out in (("c1", "x", "y"), ("c2", "y", "z")):
         args = new[a], new[b], new[out]
         np.testing.assert_array_equal(onnxruntime_sum(*args), xnnpack_sum(*args))
+
+
+@pytest.mark.parametrize("zeros", ["a", "b", "out"])
+def test_a_tensor_of_zeros_is_left_alone(zeros: str) -> None:
+    """A mask that calibration saw only as zero has the smallest scale there is."""
+    old = {"a": 0.01, "b": 0.02, "out": 0.03} | {zeros: 2.0**-100}
+    new = align_sums([("a", "b", "out")], old, [])
+    assert all(np.isfinite(v) and v > 0 for v in new.values())
