@@ -238,7 +238,9 @@ class _Emitter(Values):
             clamp, result, self._integer = None, node.outputs[0], True
         fused = "NONE" if clamp is None else clamp[1]
         assert row.lower is not None
-        row.lower(Lowering(node, self.program, self, integer=self._integer, result=result, fused=fused))
+        lowering = Lowering(node, self.program, self, integer=self._integer, result=result, fused=fused)
+        row.lower(lowering)
+        lowering.refuse_unread(row.ignores)
         self._integer = False
         return [] if clamp is None else [id(clamp[0])]
 

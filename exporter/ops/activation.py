@@ -185,5 +185,5 @@ ROWS = (
     Op("Ceil", _NO_INT, lower=unary("CEIL")),
     Op("Round", _NO_INT, lower=unary("ROUND")),
     Op("Not", _NO_INT, lower=unary("LOGICAL_NOT", "LogicalNotOptions"), types=("bool",)),
-    Op("Cast", Float("changes the element type"), lower=cast, types=ANY),
+    Op("Cast", Float("changes the element type"), lower=cast, types=ANY, ignores=("to",)),
 )

@@ -7,7 +7,7 @@ operator insists on a layout, and then each tensor at most once for each layout.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -248,12 +248,21 @@ class Lowering:
     ) -> None:
         self.node, self.program, self.values = node, program, values
         self.integer, self.result, self.fused = integer, result, fused
+        self._read: set[str] = set()
 
     # -- what the node says
 
     def attr(self, name: str, default: Any = None) -> Any:
         """Attribute as a plain Python value."""
+        self._read.add(name)
         return graph.attribute(self.node, name, default)
+
+    def refuse_unread(self, ignored: Collection[str]) -> None:
+        """Raise UnsupportedError for an attribute that nobody asked for: its meaning would be lost."""
+        for name in self.node.attributes:
+            if name not in self._read and name not in ignored:
+                found = f"{graph.attribute(self.node, name)!r}, which this operator's translation does not know"
+                raise self.refuse(name, found, "leave it out, or leave tflite out of targets.runtimes")
 
     def has(self, index: int) -> bool:
         """Is optional input ``index`` given?"""

@@ -97,7 +97,7 @@ def batch_norm(ctx: Lowering) -> None:
 _NO_INT = Float("no integer kernel in ONNX Runtime")
 
 ROWS = (
-    Op("LayerNormalization", _NO_INT, ("activation", "static", "static"), lower=layer_norm),
-    Op("RMSNormalization", _NO_INT, ("activation", "static"), lower=rms_norm),
+    Op("LayerNormalization", _NO_INT, ("activation", "static", "static"), lower=layer_norm, ignores=("stash_type",)),
+    Op("RMSNormalization", _NO_INT, ("activation", "static"), lower=rms_norm, ignores=("stash_type",)),
     Op("BatchNormalization", Float("not folded into a convolution"), ("activation", "static"), lower=batch_norm),
 )

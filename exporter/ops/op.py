@@ -64,6 +64,7 @@ class Op:
     fuses        its TFLite operator can clamp its output (fused_activation_function)
     types        element types that its TFLite operators take, for inputs that are not static
     int8_when    further condition for running on int8 in TFLite; where it fails the node runs in float
+    ignores      attributes without effect on what is written; any other that ``lower`` does not read is refused
     """
 
     type: str
@@ -74,6 +75,7 @@ class Op:
     fuses: bool = False
     types: tuple[str, ...] = FLOAT
     int8_when: Callable[[ir.Node], bool] | None = None
+    ignores: tuple[str, ...] = ()
 
     def role(self, index: int) -> InputRole:
         """Role of input ``index``."""

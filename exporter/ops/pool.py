@@ -118,8 +118,8 @@ def _no_padding(node: Any) -> bool:
 
 
 ROWS = (
-    Op("MaxPool", Same(), lower=max_pool, fuses=True),
-    Op("AveragePool", Same(), lower=average_pool, fuses=True, int8_when=_no_padding),
+    Op("MaxPool", Same(), lower=max_pool, fuses=True, ignores=("ceil_mode", "storage_order")),
+    Op("AveragePool", Same(), lower=average_pool, fuses=True, int8_when=_no_padding, ignores=("ceil_mode",)),
     Op("GlobalMaxPool", Same(), lower=global_pool("REDUCE_MAX")),
     Op("GlobalAveragePool", Free(), lower=global_pool("MEAN")),
 )

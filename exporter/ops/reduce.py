@@ -22,8 +22,9 @@ def reduction(code: str) -> Callable[[Lowering], None]:
     def lower(ctx: Lowering) -> None:
         rank = len(ctx.shape(0))
         axes = ctx.static(1, "axes", ctx.attr("axes"))
+        noop = ctx.attr("noop_with_empty_axes", 0)
         if not axes:
-            axes = [] if ctx.attr("noop_with_empty_axes", 0) else list(range(rank))
+            axes = [] if noop else list(range(rank))
         wanted = {int(a) % rank for a in axes}
         view = ctx.input()
         if not wanted:

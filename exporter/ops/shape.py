@@ -228,14 +228,14 @@ _TAIL: tuple[InputRole, ...] = ("activation", "static")
 
 ROWS = (
     Op("Identity", Same(), lower=same, types=ANY),
-    Op("Dropout", Same(), _TAIL, lower=same, types=ANY),
-    Op("Reshape", Same(), _TAIL, lower=reshape, types=ANY),
-    Op("Flatten", Same(), lower=reshape, types=ANY),
+    Op("Dropout", Same(), _TAIL, lower=same, types=ANY, ignores=("seed",)),
+    Op("Reshape", Same(), _TAIL, lower=reshape, types=ANY, ignores=("allowzero",)),
+    Op("Flatten", Same(), lower=reshape, types=ANY, ignores=("axis",)),
     Op("Squeeze", Same(), _TAIL, lower=squeeze, types=ANY),
     Op("Unsqueeze", Same(), _TAIL, lower=unsqueeze, types=ANY),
     Op("Transpose", Same(), lower=transpose, types=ANY),
     Op("Slice", Same(), _TAIL, lower=slice_, types=ANY),
-    Op("Split", Same(), _TAIL, lower=split, types=("float32", "int32")),
+    Op("Split", Same(), _TAIL, lower=split, types=("float32", "int32"), ignores=("num_outputs",)),
     Op("Concat", Same(), lower=concat, types=ANY),
     Op("Pad", Same(), _TAIL, lower=pad, types=("float32", "int32", "int64")),
     Op("Expand", Same(), _TAIL, lower=expand, types=("float32", "int32", "bool")),

@@ -42,6 +42,10 @@ def image_layout(rank: int, ctx: Lowering) -> Layout:
 def window(ctx: Lowering, kernel: Sequence[int], sizes: Sequence[int]) -> Window:
     """Attributes strides, dilations, pads and auto_pad; ``sizes``: the input's spatial dimensions."""
     count = len(kernel)
+    if tuple(ctx.attr("kernel_shape", kernel)) != tuple(kernel):
+        raise ctx.refuse(
+            "kernel_shape", f"{ctx.attr('kernel_shape')} with weights of {tuple(kernel)}", "make them agree"
+        )
     strides = tuple(ctx.attr("strides", (1,) * count))
     dilations = tuple(ctx.attr("dilations", (1,) * count))
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]

@@ -129,9 +129,9 @@ def _attempt(case: Any, *, constants: bool) -> Result:
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
     names = [v.name for v in model.graph.input]
-    if any(not isinstance(a, np.ndarray) for a in [*inputs, *expected] if a is not None) or len(inputs) != len(names):
+    if any(not isinstance(a, np.ndarray | np.generic) or a.dtype == object for a in [*inputs, *expected]):
         return Result(case.name, "refused", "sequences, optionals and strings are not tensors", how, ops)
-    feeds = dict(zip(names, inputs, strict=True))
+    feeds = dict(zip(names, map(np.asarray, inputs), strict=True))
     if constants:
         for name in names[1:]:
             model.graph.initializer.append(onnx.numpy_helper.from_array(feeds.pop(name), name))
