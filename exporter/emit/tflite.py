@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,15 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from exporter import graph
+from exporter.content import Content
 from exporter.emit._static import fix_batch
 from exporter.errors import UnsupportedError
 from exporter.ops import OPS, Fixed, Float, Op, Same
-from exporter.ops.lowering import Lowering, Program, Quant, Tensor, Values, View, identity
+from exporter.ops.lowering import Lowering, Program, Quant, Region, Tensor, Values, View, identity
 
-__all__ = ["CHANNELS_LAST", "emit_tflite", "read_tflite", "refuse_unknown"]
+__all__ = ["CHANNELS_LAST", "SIGNATURE", "emit_tflite", "read_tflite", "refuse_unknown", "translate"]
 
+SIGNATURE = "serving_default"
 CHANNELS_LAST = (0, 2, 3, 1)
 _QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 _CLAMPS = {(0.0, np.inf): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}
@@ -27,19 +30,30 @@ def emit_tflite(model: ir.Model, *, channels_last: bool = False) -> bytes:
     channels_last  4-d inputs and outputs are NHWC instead of NCHW; a pure CNN then needs no TRANSPOSE
     Raises UnsupportedError (node, op, attribute) for whatever has no row or that TFLite cannot express.
     """
+    return bytes(translate({SIGNATURE: model}, channels_last=channels_last))
+
+
+def translate(models: Mapping[str, ir.Model], *, channels_last: bool = False) -> Content:
+    """Like ``emit_tflite``, as content that is copied nowhere before it is written; one subgraph for each signature.
+
+    models  graph by signature key; constants that they share are stored once
+    """
     from exporter.emit import _flatbuffer
 
-    emitter = _Emitter(model, channels_last)
-    emitter.run()
-    name = model.graph.name or "main"
-    return _flatbuffer.serialize(emitter.program.operators, emitter.inputs, emitter.outputs, name)
+    regions = []
+    for signature, model in models.items():
+        emitter = _Emitter(model, channels_last)
+        emitter.run()
+        name = model.graph.name or "main"
+        regions.append(Region(name, emitter.program.operators, emitter.inputs, emitter.outputs, signature))
+    return _flatbuffer.serialize(regions)
 
 
-def read_tflite(data: bytes, where: str = "the file") -> Any:
-    """Tensors, operators, inputs and outputs of a TFLite file (see _flatbuffer.TfliteFile); BundleError if damaged."""
-    from exporter.emit import _flatbuffer
+def read_tflite(data: bytes | memoryview, where: str = "the file") -> Any:
+    """Tensors, operators, inputs and outputs of a TFLite file (see _read.TfliteFile); BundleError if damaged."""
+    from exporter.emit import _read
 
-    return _flatbuffer.parse(data, where)
+    return _read.parse(data, where)
 
 
 class _Emitter(Values):

@@ -7,6 +7,7 @@ operator insists on a layout, and then each tensor at most once for each layout.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ import onnx_ir as ir
 from exporter import graph
 from exporter.errors import UnsupportedError
 
-__all__ = ["NEW", "Layout", "Lowering", "Operator", "Program", "Quant", "Tensor", "View", "identity"]
+__all__ = ["NEW", "Layout", "Lowering", "Operator", "Program", "Quant", "Region", "Tensor", "View", "identity", "mark"]
 
 Layout = tuple[int, ...]
 NEW = -1
@@ -83,6 +84,17 @@ class Operator:
     options: tuple[str, Mapping[str, Any]] | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """A subgraph of the file. inputs and outputs: (name, tensor); a field of an operator's options may be a Region."""
+
+    name: str
+    operators: Sequence[Operator]
+    inputs: Sequence[tuple[str, Tensor]]
+    outputs: Sequence[tuple[str, Tensor]]
+    signature: str = ""
+
+
 class Program:
     """The operators written so far, and the constants and conversions that they share."""
 
@@ -117,8 +129,7 @@ class Program:
 
     def constant(self, array: Array, quant: Quant | None = None, stem: str = "constant") -> Tensor:
         """A constant tensor; equal ones are shared."""
-        array = np.ascontiguousarray(array).reshape(array.shape)
-        key: tuple[object, ...] = (array.dtype.str, array.dtype.name, array.shape, array.tobytes())
+        key: tuple[object, ...] = (array.dtype.str, array.dtype.name, array.shape, mark(array))
         if quant is not None:
             key += (quant.scale.tobytes(), quant.zero_point.tobytes(), quant.axis)
         if key not in self._constants:
@@ -183,6 +194,16 @@ class Program:
         self.emit("TRANSPOSE", [squeezed, self.constant(np.asarray(order, np.int32), stem="order")], [turned],
                   "TransposeOptions")  # fmt: skip
         return self.reshape(turned, shape, dynamic)
+
+
+_HASHED = 1 << 20  # bytes; larger constants are equal only when they are the same memory
+
+
+def mark(array: Array) -> object:
+    """Equal for equal constants, without copying large ones."""
+    if array.nbytes > _HASHED:
+        return array.__array_interface__["data"][0], array.strides
+    return hashlib.blake2b(np.ascontiguousarray(array).tobytes()).digest()
 
 
 def _moved(quant: Quant | None, old: Layout, new: Layout) -> Quant | None:

@@ -41,7 +41,7 @@ def gemm(ctx: Lowering) -> None:
         _fully_connected(ctx, source, weight, quant, extra)
         return
     product = ctx.program.temp(source, (source.shape[0], columns), source.dynamic, f"{ctx.result.name}/product")
-    filters = ctx.program.constant(np.ascontiguousarray(weight), quant, _weight_name(ctx))
+    filters = ctx.program.constant(weight, quant, _weight_name(ctx))
     fields = {"fusedActivationFunction": "NONE", "keepNumDims": False}
     ctx.emit("FULLY_CONNECTED", [source, filters, None], [product], "FullyConnectedOptions", **fields)
     added = ctx.number(bias * np.float32(beta)) if bias is not None else ctx.plain(2)
@@ -72,7 +72,7 @@ def _fully_connected(ctx: Lowering, source: Tensor, weight: Array, quant: Quant 
 def _in_source_order(ctx: Lowering, weight: Array) -> Array:
     """Columns in the order in which a channels-last feature map was flattened."""
     order = ctx.values.flat_order(ctx.node.inputs[0])
-    return np.ascontiguousarray(weight if order is None else weight[:, order])
+    return weight if order is None else weight[:, order]
 
 
 def matmul(ctx: Lowering) -> None:
