@@ -8,7 +8,7 @@ import zipfile
 
 __all__ = ["build"]
 
-_PARTS = ("__init__", "main", "manifest", "judge", "metrics", "preprocess", "runtimes", "worker")
+_PARTS = ("__init__", "main", "manifest", "judge", "figures", "metrics", "preprocess", "runtimes", "worker")
 _START = "import sys\nfrom agent.main import main\nsys.exit(main())\n"
 _DATE = (1980, 1, 1, 0, 0, 0)
 

@@ -97,100 +97,38 @@ def _child(options: Any, worker: Any, out: Any) -> Any:
 
 
 def _check(manifest: Any, options: Any) -> Any:
-    from . import metrics
+    from . import figures
 
-    figures: Any = {}
+    facts: Any = {}
     outputs: Any = {}
     with tempfile.TemporaryDirectory() as scratch:
         for artifact in manifest["artifacts"]:
             name = artifact["name"]
             path = os.path.join(scratch, name + ".npz")
             body, error = _child(options, name, path)
-            figures[name] = dict(body or {}, bytes=artifact["bytes"], errors=[] if error is None else [error])
+            facts[name] = dict(body or {}, bytes=artifact["bytes"], errors=[] if error is None else [error])
             if error is None:
-                outputs[name] = _load(path)
-        running = [name for name in figures if not figures[name]["errors"]]
+                outputs[name] = figures.load(path)
+        running = [name for name in facts if not facts[name]["errors"]]
         if running:
             times, error = _child(options, "latency", ",".join(running))
             for name in running:
                 if error is None:
-                    figures[name]["latency_ms"] = _percentiles(times[name])
+                    facts[name]["latency_ms"] = figures.percentiles(times[name])
                 else:
-                    figures[name]["errors"].append("latency: " + error)
-    _accuracy(manifest, options, figures, outputs, metrics)
+                    facts[name]["errors"].append("latency: " + error)
+    figures.accuracy(manifest, options.bundle, facts, outputs)
     candidates = [a["name"] for a in manifest["artifacts"] if a["role"] == "candidate"]
-    agreement = _agreement(manifest, [outputs.get(name) for name in candidates], metrics)
-    reasons = judge(manifest.get("gates") or {}, {n: figures[n] for n in candidates}, agreement)
+    agreement = figures.agreement(manifest, [outputs.get(name) for name in candidates])
+    reasons = judge(manifest.get("gates") or {}, {n: facts[n] for n in candidates}, agreement)
     return {
         "passed": not reasons,
         "reasons": reasons,
-        "artifacts": figures,
+        "artifacts": facts,
         "agreement": agreement,
-        "evaluation_samples": _count(outputs),
+        "evaluation_samples": figures.count(outputs),
         "device": _device(),
     }
-
-
-def _load(path: Any) -> Any:
-    import numpy as np
-
-    with np.load(path, allow_pickle=False) as archive:
-        return {key: archive[key] for key in archive.files}
-
-
-def _count(outputs: Any) -> Any:
-    for arrays in outputs.values():
-        for key, array in arrays.items():
-            if key.startswith("evaluation."):
-                return len(array)
-    return 0
-
-
-def _percentiles(times: Any) -> Any:
-    """Only those that the number of runs supports."""
-    ordered = sorted(times)
-    found: Any = {"n": len(ordered), "min": ordered[0]}
-    for name, share, need in (("p50", 0.5, 20), ("p90", 0.9, 100), ("p99", 0.99, 1000)):
-        if len(ordered) >= need:
-            found[name] = ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-    return found
-
-
-def _accuracy(manifest: Any, options: Any, figures: Any, outputs: Any, metrics: Any) -> None:
-    """metric, drop, and how the golden outputs compare, into ``figures``."""
-    first = manifest["outputs"][0]["name"]
-    golden = _load(os.path.join(options.bundle, manifest["golden"]["path"]))
-    evaluation = manifest.get("evaluation")
-    labels = None
-    if evaluation:
-        labels = _load(os.path.join(options.bundle, evaluation["path"])).get("labels")
-    for name, arrays in outputs.items():
-        expected = golden.get("expected.%s.%s" % (name, first))
-        scale = None if name == "float" else manifest["outputs"][0].get("scale")
-        if expected is not None:
-            figures[name]["golden"] = metrics.agreement(expected, arrays["golden." + first], scale)
-        result = arrays.get("evaluation." + first)
-        if result is None or labels is None:
-            continue
-        metric = evaluation["metric"]
-        if metric not in metrics.METRICS:
-            figures[name]["errors"].append("metric %r is not known to this checker" % metric)
-            continue
-        figures[name]["metric"] = metrics.score(metric, result, labels[: len(result)])
-    reference = next((a["name"] for a in manifest["artifacts"] if a["role"] == "reference"), None)
-    base = figures.get(reference, {}).get("metric")
-    for entry in figures.values():
-        if base is not None and entry.get("metric") is not None:
-            sign = 1.0 if metrics.higher_is_better(evaluation["metric"]) else -1.0
-            entry["drop"] = sign * (base - entry["metric"])
-
-
-def _agreement(manifest: Any, pair: Any, metrics: Any) -> Any:
-    if len(pair) < 2 or any(arrays is None for arrays in pair):
-        return None
-    output = manifest["outputs"][0]
-    kind = "evaluation." if "evaluation." + output["name"] in pair[0] else "golden."
-    return metrics.agreement(pair[0][kind + output["name"]], pair[1][kind + output["name"]], output.get("scale"))
 
 
 def _device() -> Any:
