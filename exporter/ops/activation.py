@@ -11,8 +11,9 @@ import onnx_ir as ir
 
 from exporter import graph
 from exporter.ops.elementwise import aligned
-from exporter.ops.lowering import Lowering, Tensor
+from exporter.ops.lowering import Lowering
 from exporter.ops.op import ANY, Fixed, Float, Free, Op
+from exporter.ops.steps import Steps
 
 __all__ = ["ROWS"]
 
@@ -94,55 +95,31 @@ def gelu(ctx: Lowering) -> None:
     ctx.emit("GELU", [view.tensor], [ctx.output(view.layout)], "GeluOptions", approximate=near)
 
 
-class _Steps:
-    """Short chains of operators on tensors of one shape."""
-
-    def __init__(self, ctx: Lowering, like: Tensor) -> None:
-        self.ctx, self.like = ctx, like
-
-    def binary(self, code: str, a: Tensor, b: Tensor | float, into: Tensor | None = None) -> Tensor:
-        other = self.ctx.number(b) if isinstance(b, float) else b
-        result = into or self.ctx.temp(self.like)
-        options = f"{code.title()}Options"
-        self.ctx.emit(code, [a, other], [result], options, fusedActivationFunction="NONE")
-        return result
-
-    def unary(self, code: str, a: Tensor, into: Tensor | None = None) -> Tensor:
-        result = into or self.ctx.temp(self.like)
-        self.ctx.emit(code, [a], [result])
-        return result
-
-
 def erf(ctx: Lowering) -> None:
     """Abramowitz and Stegun 7.1.26: |error| < 1.5e-7; TFLite has no ERF."""
     view = ctx.input()
-    steps = _Steps(ctx, view.tensor)
-    size = steps.unary("ABS", view.tensor)
-    below = steps.binary("ADD", steps.binary("MUL", size, 0.3275911), 1.0)
-    one = ctx.number(np.ones([1] * len(view.tensor.shape)))
-    t = steps.binary("DIV", one, below)
-    poly = steps.binary("ADD", steps.binary("MUL", t, 1.061405429), -1.453152027)
+    steps = Steps(ctx)
+    t = steps.div(1.0, steps.add(steps.mul(steps.unary("ABS", view.tensor), 0.3275911), 1.0))
+    poly = steps.add(steps.mul(t, 1.061405429), -1.453152027)
     for factor in (1.421413741, -0.284496736, 0.254829592):
-        poly = steps.binary("ADD", steps.binary("MUL", poly, t), factor)
-    tail = steps.unary("EXP", steps.unary("NEG", steps.binary("MUL", view.tensor, view.tensor)))
-    rest = steps.binary("MUL", steps.binary("MUL", poly, t), tail)
-    positive = steps.binary("SUB", one, rest)
-    steps.binary("MUL", steps.unary("SIGN", view.tensor), positive, ctx.output(view.layout))
+        poly = steps.add(steps.mul(poly, t), factor)
+    tail = steps.unary("EXP", steps.unary("NEG", steps.mul(view.tensor, view.tensor)))
+    positive = steps.sub(1.0, steps.mul(steps.mul(poly, t), tail))
+    steps.mul(steps.unary("SIGN", view.tensor), positive, ctx.output(view.layout))
 
 
 def hard_sigmoid(ctx: Lowering) -> None:
     """Clip(alpha x + beta, 0, 1)."""
     view = ctx.input()
-    steps = _Steps(ctx, view.tensor)
-    scaled = steps.binary("MUL", view.tensor, float(ctx.attr("alpha", 0.2)))
-    steps.unary("RELU_0_TO_1", steps.binary("ADD", scaled, float(ctx.attr("beta", 0.5))), ctx.output(view.layout))
+    steps = Steps(ctx)
+    scaled = steps.mul(view.tensor, float(ctx.attr("alpha", 0.2)))
+    steps.unary("RELU_0_TO_1", steps.add(scaled, float(ctx.attr("beta", 0.5))), ctx.output(view.layout))
 
 
 def reciprocal(ctx: Lowering) -> None:
     """1 / x."""
     view = ctx.input()
-    one = ctx.number(np.ones([1] * len(view.tensor.shape)))
-    ctx.emit("DIV", [one, view.tensor], [ctx.output(view.layout)], "DivOptions", fusedActivationFunction="NONE")
+    Steps(ctx).div(1.0, view.tensor, ctx.output(view.layout))
 
 
 def cast(ctx: Lowering) -> None:
