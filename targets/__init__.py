@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from targets.check import check
 from targets.devices_table import get_target, list_targets
-from targets.types import Target, TargetError
+from targets.types import Job, Target, TargetError, Transport
 
-__all__ = ["Target", "TargetError", "check", "get_target", "list_targets"]
+__all__ = ["Job", "Target", "TargetError", "Transport", "check", "get_target", "list_targets"]

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["judge"]
+__all__ = ["TIMED", "judge"]
+
+TIMED = ("max_latency_ms", "max_latency_p95_ms", "max_load_ms")  # gates that need a clock which means something
+
+
+def _latency(key: Any) -> Any:
+    return lambda a: (a.get("latency_ms") or {}).get(key)
+
 
 # gate -> (figure of an artifact, text)
 _PER_ARTIFACT: Any = (
     ("max_drop", lambda a: a.get("drop"), "drop %s, limit %s points"),
-    ("max_latency_ms", lambda a: (a.get("latency_ms") or {}).get("p50"), "median latency %s ms, limit %s ms"),
+    ("max_latency_ms", _latency("p50"), "median latency %s ms, limit %s ms"),
+    ("max_latency_p95_ms", _latency("p95"), "95th percentile of the latency %s ms, limit %s ms"),
+    ("max_load_ms", lambda a: a.get("load_ms"), "loading took %s ms, limit %s ms"),
     ("max_bytes", lambda a: a.get("bytes"), "size %s bytes, limit %s"),
     ("max_peak_bytes", lambda a: a.get("peak_bytes"), "peak memory %s bytes, limit %s"),
 )
 
 
-def judge(gates: Any, artifacts: Any, agreement: Any) -> Any:
+def judge(gates: Any, artifacts: Any, agreement: Any, conditions: Any = None) -> Any:
     """Reasons why it may not ship, empty when it may.
 
-    gates      recipe.Gates as plain data; a missing or None gate is not judged, one that was not measured fails
-    artifacts  figures of each candidate artifact, by name
+    gates       recipe.Gates as plain data; a missing or None gate is not judged, one that was not measured fails
+    artifacts   figures of each candidate artifact, by name
+    conditions  of the device meanwhile: temperature_c; clock_broken fails every gate on a time
     """
+    state = conditions or {}
     reasons = []
     for name, figures in artifacts.items():
         for error in figures.get("errors", ()):
@@ -29,7 +40,7 @@ def judge(gates: Any, artifacts: Any, agreement: Any) -> Any:
             limit = gates.get(gate)
             if limit is None:
                 continue
-            value = get(figures)
+            value = None if gate in TIMED and state.get("clock_broken") else get(figures)
             if value is None:
                 reasons.append("%s: gate %s was not measured" % (name, gate))
             elif not value <= limit + 1e-9:
@@ -43,6 +54,13 @@ def judge(gates: Any, artifacts: Any, agreement: Any) -> Any:
             reasons.append(
                 "min_agreement: the artifacts agree on %s of the samples, limit %s" % (_short(value), _short(limit))
             )
+    limit = gates.get("max_temperature_c")
+    if limit is not None:
+        value = state.get("temperature_c")
+        if value is None:
+            reasons.append("gate max_temperature_c was not measured")
+        elif not value <= limit + 1e-9:
+            reasons.append("max_temperature_c: %s degrees C, limit %s" % (_short(value), _short(limit)))
     return reasons
 
 

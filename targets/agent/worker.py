@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from typing import Any
@@ -17,7 +16,6 @@ __all__ = ["latency", "measure"]
 
 _RUN_SECONDS = 3.0
 _MOST_RUNS = 1000
-_FEWEST_RUNS = 100
 _WARM_SECONDS = 0.3
 
 
@@ -74,8 +72,12 @@ def _rss(key: Any) -> Any:
     return None
 
 
-def measure(folder: Any, name: Any, out: Any, threads: Any, limit: Any) -> Any:
-    """Load, first run, memory, outputs on the golden and evaluation samples (saved to ``out``)."""
+def measure(folder: Any, options: Any, say: Any) -> Any:
+    """Load, first run, memory, outputs on the golden and evaluation samples (saved to ``out``).
+
+    options  name (of the artifact), out (file), threads, samples (of the evaluation at most; 0: all)
+    """
+    name, limit, threads = options["name"], options["samples"], options["threads"]
     manifest = read(folder)
     artifact = next(a for a in manifest["artifacts"] if a["name"] == name)
     module, package, version = load_runtime(artifact["runtime"])
@@ -93,7 +95,7 @@ def measure(folder: Any, name: Any, out: Any, threads: Any, limit: Any) -> Any:
     results = {}
 
     def tell(done: Any, total: Any) -> None:
-        print(json.dumps({"progress": name, "done": done, "total": total}), flush=True)
+        say({"progress": name, "done": done, "total": total})
 
     count = len(next(v for k, v in golden.items() if k.startswith("input.")))
     for spec, array in zip(manifest["outputs"], _outputs(session, manifest, golden, count, lambda *_: None)):
@@ -104,7 +106,7 @@ def measure(folder: Any, name: Any, out: Any, threads: Any, limit: Any) -> Any:
         count = min(count, limit) if limit else count
         for spec, array in zip(manifest["outputs"], _outputs(session, manifest, arrays, count, tell)):
             results["evaluation." + spec["name"]] = array
-    np.savez(out, **results)
+    np.savez(options["out"], **results)
     return {
         "load_ms": (loaded - start) * 1e3,
         "first_ms": (first - loaded) * 1e3,
@@ -115,8 +117,12 @@ def measure(folder: Any, name: Any, out: Any, threads: Any, limit: Any) -> Any:
     }
 
 
-def latency(folder: Any, names: Any, threads: Any) -> Any:
-    """Milliseconds of every run by artifact, one sample a run, all artifacts in turn so that drift hits them alike."""
+def latency(folder: Any, options: Any, say: Any) -> Any:
+    """Milliseconds of every run by artifact, one sample a run, all artifacts in turn so that drift hits them alike.
+
+    options  names (of the artifacts), threads, fewest (runs)
+    """
+    names, threads, fewest = options["names"], options["threads"], options["fewest"]
     manifest = read(folder)
     golden = _samples(folder, manifest["golden"])
     feeds = feeds_of(manifest, golden, 0, _batch(manifest))
@@ -134,7 +140,7 @@ def latency(folder: Any, names: Any, threads: Any) -> Any:
     times: Any = {name: [] for name in sessions}
     end = time.perf_counter() + _RUN_SECONDS * len(sessions)
     runs = 0
-    while runs < _MOST_RUNS and (time.perf_counter() < end or runs < _FEWEST_RUNS):
+    while runs < _MOST_RUNS and (time.perf_counter() < end or runs < fewest):
         for name, (session, arrays) in sessions.items():
             start = time.perf_counter()
             session.invoke(arrays)

@@ -1,60 +1,28 @@
-"""Run a bundle's own checker on this machine."""
+"""This machine: the checker in a folder and a process of its own."""
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
-import tempfile
-import threading
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-from targets.types import TargetError
+from targets.transports import boot
+from targets.transports.connection import Connection, Way
+from targets.types import Target, TargetError
 
-__all__ = ["run_checker"]
+__all__ = ["open_local"]
 
-_LIMIT_S = 3600
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "SYSTEMROOT", "VIRTUAL_ENV")
 
 
-def run_checker(
-    bundle: Path, *, samples: int = 0, progress: Callable[[str, int, int], None] | None = None
-) -> dict[str, Any]:
-    """The checker's result. Raises TargetError when it ends without one, or after an hour."""
-    with tempfile.TemporaryDirectory() as scratch:
-        result = Path(scratch) / "check.json"
-        command = [sys.executable, "-I", str(bundle / "check.pyz"), str(bundle), "--json", str(result), "--progress"]
-        command += ["--samples", str(samples)]
-        environment = {key: os.environ[key] for key in _KEPT if key in os.environ}
-        last = ""
-        streams: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
-        with subprocess.Popen(command, **streams, env=environment, text=True) as process:
-            watchdog = threading.Timer(_LIMIT_S, process.kill)
-            watchdog.start()
-            try:
-                assert process.stderr is not None
-                for line in process.stderr:
-                    last = _tell(line, progress) or last
-                code = process.wait()
-            finally:
-                watchdog.cancel()
-                process.kill()
-        if code not in {0, 1} or not result.is_file():
-            message = last.removeprefix("error: ").strip() or f"the checker ended with code {code}"
-            raise TargetError(f"{bundle.name} on host: {message}")
-        body: dict[str, Any] = json.loads(result.read_text())
-        return body
+def open_local(target: Target) -> Connection:
+    """Python is the one that runs kbit, unless the target names another."""
+    environment = {key: os.environ[key] for key in _KEPT if key in os.environ}
+    environment["KBIT_PYTHON"] = target.python or sys.executable
+    command = ["sh", "-c", boot.script("$KBIT_PYTHON", ("$TMPDIR", "/tmp"))]
+    return Connection(Way("host", command, _explain, environment))
 
 
-def _tell(line: str, progress: Callable[[str, int, int], None] | None) -> str:
-    """Pass a progress line on; anything else is returned as the last word."""
-    try:
-        message = json.loads(line)
-    except ValueError:
-        return line
-    if progress is not None and isinstance(message, dict) and "progress" in message:
-        progress(f"check {message['progress']}", message["done"], message["total"])
-    return ""
+def _explain(code: int | None, stderr: str) -> TargetError:
+    message, hint = boot.EXPLAINED.get(code or 0, (f"the checker ended with code {code}", ""))
+    last = stderr.strip().splitlines()[-1:] if code not in boot.EXPLAINED else []
+    return TargetError(f"host: {'; '.join([message, *last])}", hint)

@@ -1,0 +1,21 @@
+"""What the checker can be asked to do: the jobs, and the processes of their own that they start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import checking, facts, worker
+from .errors import JobError
+
+__all__ = ["JOBS", "WORKERS", "JobError"]
+
+# job -> function of (bundle folder, options, folder for files, tell) giving the result as plain data
+JOBS: Any = {
+    "check": checking.check,
+    "facts": lambda bundle, options, out, tell: facts.device(bundle),
+}
+# the same for a worker: function of (bundle folder, options, tell)
+WORKERS: Any = {
+    "measure": worker.measure,
+    "latency": worker.latency,
+}
