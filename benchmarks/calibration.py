@@ -48,7 +48,7 @@ def ours(observer: str, model: Path, samples: Path, count: int, out: Path) -> Ca
     from exporter.loading import load
     from exporter.preparing import INT8_PASSES, prepare
     from exporter.quantize import apply, make_plan, planned_activations
-    from exporter.recipe import InputSpec, Model, Preprocess
+    from exporter.recipe import InputSpec, Model, Preprocess, Quantize
 
     def work() -> dict[str, float]:
         start = time.perf_counter()
@@ -62,7 +62,7 @@ def ours(observer: str, model: Path, samples: Path, count: int, out: Path) -> Ca
         )
         stats = calibrate(graph, dataset.batches(8), values=planned_activations(graph))
         seen = time.perf_counter()
-        plan = make_plan(graph, stats, observe=OBSERVERS[observer], observer=observer)
+        plan = make_plan(graph, stats, Quantize(observer=observer), observe=OBSERVERS[observer])
         ir.save(emit_onnx(apply(graph, plan)), out)
         return {"prepare": ready - start, "calibrate": seen - ready, "plan": time.perf_counter() - seen}
 

@@ -8,33 +8,51 @@ onnxruntime implements in core/util/qmath.h; zero is always exactly representabl
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from exporter.errors import PlanError
-from exporter.types import Grain, PerChannel, PerGroup, PerTensor, QParams, Scheme
+from exporter.types import Codebook, Grain, PerChannel, PerGroup, PerTensor, QParams, Scheme
 
-__all__ = ["bias_qparams", "dequantize", "pack_bits", "qparams_from_range", "quantize", "spread", "unpack_bits"]
+__all__ = [
+    "bias_qparams",
+    "centred",
+    "codes",
+    "dequantize",
+    "grouped",
+    "pack_bits",
+    "qparams_from_range",
+    "qparams_of_least_error",
+    "quantize",
+    "range_of",
+    "scale_shape",
+    "spread",
+    "ungrouped",
+    "unpack_bits",
+]
 
 _Number = TypeVar("_Number", np.float32, np.int32)
+_Any = TypeVar("_Any", bound=np.generic)
 _Float = npt.NDArray[np.floating]
+_SHARES = np.linspace(1.0, 0.2, 65)[1:]
 _TINY = np.float32(2.0**-100)  # a range of zero width still needs a positive, invertible scale
 
 
-def qparams_from_range(low: npt.ArrayLike, high: npt.ArrayLike, scheme: Scheme) -> QParams:
+def qparams_from_range(low: npt.ArrayLike, high: npt.ArrayLike, scheme: Scheme | Codebook) -> QParams:
     """Scale and zero point that cover [low, high] (shape of the grain's scale), widened to hold 0.
 
-    Symmetric: scale = max(|low|, |high|) / qmax. Asymmetric: scale = (high - low) / (qmax - qmin), with the
-    zero point rounded to an integer (ties to even).
+    Codebook: scale = max(|low|, |high|) / largest level. Symmetric: scale = max(|low|, |high|) / qmax.
+    Asymmetric: scale = (high - low) / (qmax - qmin), with the zero point rounded to an integer (ties to even).
     """
     low32 = np.minimum(np.asarray(low, np.float64), 0.0)
     high32 = np.maximum(np.asarray(high, np.float64), 0.0)
     if not (np.isfinite(low32).all() and np.isfinite(high32).all()):
         raise PlanError("a range that is infinite or NaN", "look for NaN or infinity in the calibration data")
-    if scheme.symmetric:
-        top = max(scheme.qmax, 1)
+    if isinstance(scheme, Codebook) or scheme.symmetric:
+        top = max(-scheme.qmin if isinstance(scheme, Codebook) else 1, scheme.qmax, 1)
         scale = np.maximum((np.maximum(-low32, high32) / top).astype(np.float32), _TINY)
         return QParams(scheme, scale, np.zeros(scale.shape, np.int32))
     scale = np.maximum(((high32 - low32) / (scheme.qmax - scheme.qmin)).astype(np.float32), _TINY)
@@ -59,15 +77,19 @@ def spread(numbers: npt.NDArray[_Number], shape: tuple[int, ...], grain: Grain) 
                 raise PlanError(f"{numbers.shape[0]} scales for axis {axis} of a tensor of shape {shape}")
             return numbers.reshape([-1 if i == axis % len(shape) else 1 for i in range(len(shape))])
         case PerGroup(axis, size):
-            groups = [-(-d // size) if i == axis % len(shape) else d for i, d in enumerate(shape)]
-            if numbers.shape != tuple(groups):
+            if numbers.shape != scale_shape(shape, grain):
                 raise PlanError(f"{list(numbers.shape)} scales for groups of {size} of a tensor of shape {shape}")
             return np.repeat(numbers, size, axis=axis).take(range(shape[axis]), axis=axis)
 
 
 def quantize(real: _Float, q: QParams) -> npt.NDArray[np.int32]:
-    """Integers on the grid, i32 of the tensor's own shape."""
+    """Integers on the grid (of a codebook: its nearest levels, ties to the lower), i32 of the tensor's own shape."""
     scale = spread(q.scale, real.shape, q.scheme.grain)
+    if isinstance(q.scheme, Codebook):
+        levels = np.asarray(q.scheme.levels, np.float32)
+        with np.errstate(over="ignore"):
+            place = np.searchsorted((levels[1:] + levels[:-1]) / 2, real.astype(np.float32) / scale)
+        return levels.astype(np.int32)[place]
     zero = spread(q.zero_point, real.shape, q.scheme.grain)
     steps: _Float
     with np.errstate(over="ignore"):  # infinity is clipped like any other value outside the grid
@@ -84,6 +106,119 @@ def dequantize(integers: npt.NDArray[np.integer], q: QParams) -> npt.NDArray[np.
     scale = spread(q.scale, integers.shape, q.scheme.grain)
     zero = spread(q.zero_point, integers.shape, q.scheme.grain)
     return (integers.astype(np.int64) - zero).astype(np.float32) * scale
+
+
+def centred(integers: npt.NDArray[np.integer], q: QParams) -> npt.NDArray[np.int8]:
+    """integer - zero_point, what an integer kernel multiplies with when its weight's zero point is 0.
+
+    Raises PlanError where that does not fit in int8: of an asymmetric scheme of 8 bits.
+    """
+    moved = integers.astype(np.int32) - spread(q.zero_point, integers.shape, q.scheme.grain)
+    if moved.size and (moved.min() < -128 or moved.max() > 127):
+        raise PlanError("an asymmetric weight of 8 bits", "weights of 8 bits are symmetric")
+    return moved.astype(np.int8)
+
+
+def codes(integers: npt.NDArray[np.integer], scheme: Scheme | Codebook) -> npt.NDArray[np.uint8]:
+    """What is stored in ``scheme.bits`` bits: integer - qmin, or the index of the level."""
+    if isinstance(scheme, Codebook):
+        return np.searchsorted(np.asarray(scheme.levels), integers).astype(np.uint8)
+    return (integers.astype(np.int32) - scheme.qmin).astype(np.uint8)
+
+
+def grouped(array: npt.NDArray[_Any], grain: Grain) -> npt.NDArray[_Any]:
+    """One row for each scale, in the order of the flattened scale: [scales, values of each]; short groups end in zeros.
+
+    The inverse is ``ungrouped``.
+    """
+    match grain:
+        case PerTensor():
+            return array.reshape(1, -1)
+        case PerChannel(axis):
+            return np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
+        case PerGroup(axis, size):
+            axis %= array.ndim
+            missing = -array.shape[axis] % size
+            if missing:
+                array = np.pad(array, [(0, missing if i == axis else 0) for i in range(array.ndim)])
+            split = array.reshape(*array.shape[:axis], -1, size, *array.shape[axis + 1 :])
+            return np.moveaxis(split, axis + 1, -1).reshape(-1, size)
+
+
+def ungrouped(rows: npt.NDArray[_Any], shape: tuple[int, ...], grain: Grain) -> npt.NDArray[_Any]:
+    """Rows as ``grouped`` makes them, back as a tensor of ``shape``."""
+    match grain:
+        case PerTensor():
+            return rows.reshape(shape)
+        case PerChannel(axis):
+            axis %= len(shape)
+            return np.moveaxis(rows.reshape(shape[axis], *shape[:axis], *shape[axis + 1 :]), 0, axis)
+        case PerGroup(axis, size):
+            axis %= len(shape)
+            groups = -(-shape[axis] // size)
+            split = rows.reshape(*shape[:axis], groups, *shape[axis + 1 :], size)
+            whole = np.moveaxis(split, -1, axis + 1).reshape(*shape[:axis], groups * size, *shape[axis + 1 :])
+            return whole.take(range(shape[axis]), axis=axis)
+
+
+def scale_shape(shape: tuple[int, ...], grain: Grain) -> tuple[int, ...]:
+    """Shape of the scale of a tensor of ``shape``."""
+    match grain:
+        case PerTensor():
+            return ()
+        case PerChannel(axis):
+            return (shape[axis],)
+        case PerGroup(axis, size):
+            return tuple(-(-d // size) if i == axis % len(shape) else d for i, d in enumerate(shape))
+
+
+def range_of(array: _Float, scheme: Scheme | Codebook) -> QParams:
+    """Scale and zero point that cover every value."""
+    rows, shape = grouped(array, scheme.grain), scale_shape(array.shape, scheme.grain)
+    return qparams_from_range(rows.min(axis=1).reshape(shape), rows.max(axis=1).reshape(shape), scheme)
+
+
+def qparams_of_least_error(array: _Float, scheme: Scheme | Codebook, importance: _Float | None = None) -> QParams:
+    """The clipping with the least squared error of rounding to nearest, found by search, for each scale.
+
+    importance  weight of each value's squared error, of the array's shape
+    """
+    rows = grouped(array, scheme.grain)
+    weight = None if importance is None else grouped(importance, scheme.grain)
+    each = replace(scheme, grain=PerChannel(0))
+    low, high = np.minimum(rows.min(axis=1), 0.0), np.maximum(rows.max(axis=1), 0.0)
+    best = qparams_from_range(low, high, each)
+    least = _squared_error(rows, best, weight)
+
+    def consider(new_low: _Float, new_high: _Float) -> None:
+        nonlocal best, least, low, high
+        found = qparams_from_range(new_low, new_high, each)
+        error = _squared_error(rows, found, weight)
+        better = error < least
+        least = np.where(better, error, least)
+        low, high = np.where(better, new_low, low), np.where(better, new_high, high)
+        scale = np.where(better, found.scale, best.scale)
+        best = QParams(each, scale, np.where(better, found.zero_point, best.zero_point))
+
+    whole_low, whole_high = low, high
+    for share in _SHARES:
+        consider(whole_low * share, whole_high * share)
+    if isinstance(scheme, Scheme) and not scheme.symmetric:
+        for _ in range(2):  # each end in turn
+            kept = low
+            for share in _SHARES:
+                consider(kept, whole_high * share)
+            kept = high
+            for share in _SHARES:
+                consider(whole_low * share, kept)
+    shape = scale_shape(array.shape, scheme.grain)
+    return QParams(scheme, best.scale.reshape(shape), best.zero_point.reshape(shape))
+
+
+def _squared_error(rows: _Float, q: QParams, weight: _Float | None) -> npt.NDArray[np.float64]:
+    error = np.square(dequantize(quantize(rows, q), q) - rows)
+    total: npt.NDArray[np.float64] = (error if weight is None else error * weight).sum(axis=1, dtype=np.float64)
+    return total
 
 
 def pack_bits(integers: npt.NDArray[np.integer], bits: int) -> npt.NDArray[np.uint8]:

@@ -20,9 +20,10 @@ from exporter.emit.tflite import emit_tflite, refuse_unknown
 from exporter.errors import MissingError, RecipeError
 from exporter.loading import Loaded, Parity, load_with_parity
 from exporter.preparing import INT8_PASSES, prepare
-from exporter.quantize import apply, make_plan, planned_activations
+from exporter.quantize import FLOAT_WEIGHTS, apply, make_plan, planned_activations
 from exporter.recipe import InputSpec, Recipe, with_arguments
-from exporter.types import Plan, TensorStats
+from exporter.rounding import round_weights
+from exporter.types import Plan, Rounded, TensorStats
 
 if TYPE_CHECKING:
     import torch
@@ -83,22 +84,25 @@ def run(
     inputs = _inputs(recipe, loaded)
     calibration = _open(recipe, source.calibration, inputs, base, recipe.data.calibration_samples, labelled=False)
     evaluation = _open(recipe, source.evaluation, inputs, base, recipe.data.evaluation_samples, labelled=True)
-    integer = recipe.quantize.weights != "float"
-    model = prepare(loaded.model, recipe.quantize.passes or (INT8_PASSES if integer else None))
+    integer = recipe.quantize.weights != "float" or bool(recipe.quantize.override)
+    model = prepare(loaded.model, INT8_PASSES if integer else None)
     if "tflite" in recipe.targets.runtimes:
         refuse_unknown(model)
     _check_evaluation(recipe, evaluation, model)
     stats: dict[str, TensorStats] = {}
-    plan = Plan({})
+    rounded = Rounded(Plan({}), {})
     if integer:
-        assert calibration is not None
-        batches = calibration.batches(recipe.data.batch_size)
-        watched = planned_activations(model, recipe.quantize.keep_float)
-        told = calibration.count
-        stats = calibrate(model, batches, values=watched, progress=lambda done: progress("calibrate", done, told))
+        watched = planned_activations(model, recipe.quantize)
+        if watched:
+            assert calibration is not None
+            told = calibration.count
+            batches = calibration.batches(recipe.data.batch_size)
+            stats = calibrate(model, batches, values=watched, progress=lambda done: progress("calibrate", done, told))
         progress("plan", 0, None)
-        plan = _plan(recipe, model, stats)
-    quantized = apply(model, plan, io=recipe.quantize.io)
+        plan = make_plan(model, stats, recipe.quantize, observe=OBSERVERS[recipe.quantize.observer])
+        rounded = _round(recipe, model, plan, calibration, progress)
+    plan = rounded.plan
+    quantized = apply(model, rounded, io=recipe.quantize.io)
     progress("emit", 0, None)
     channels_last = any(len(spec.shape) == 4 for spec in inputs.values())
     files = {"float": packing.onnx_bytes(emit_onnx(model))}
@@ -110,7 +114,7 @@ def run(
     samples = evaluation or calibration
     golden = packing.golden(artifacts, inputs, recipe, samples, _GOLDEN)
     bundle = packing.pack(out, recipe, inputs, artifacts, golden, evaluation, model, plan)
-    _analyse(bundle, model, apply(model, plan), plan, stats, samples or golden, loaded.parity)
+    _analyse(bundle, model, apply(model, rounded), plan, stats, samples or golden, loaded.parity)
     result = check(bundle.path, progress=progress)
     return Outcome(bundle, result, loaded.parity, plan.float_nodes, _report(bundle.path, progress))
 
@@ -150,11 +154,12 @@ def check(bundle: Path | str, on: str = "host", *, progress: Progress = quiet) -
 
 def _check_wishes(recipe: Recipe, source: _Source) -> None:
     quantize = recipe.quantize
-    if (quantize.weights == "float") != (quantize.activations == "float"):
+    if quantize.weights in FLOAT_WEIGHTS and quantize.activations != "float":
         found = f"quantize.weights = {quantize.weights!r} with quantize.activations = {quantize.activations!r}"
-        raise RecipeError(found, "set both to int8, or both to float")
-    if quantize.weights != "float" and source.calibration is None:
-        raise RecipeError("data.calibration is missing", "int8 needs samples to calibrate with: --calibration FILE.npz")
+        raise RecipeError(found, 'integer activations need integer weights; activations = "float" goes with any')
+    if quantize.activations in {"int8", "int16"} and source.calibration is None:
+        found = f"{quantize.activations} activations need samples to calibrate with: --calibration FILE.npz"
+        raise RecipeError("data.calibration is missing", found)
     for name in recipe.targets.names:
         targets.get_target(name)
 
@@ -194,17 +199,15 @@ def _check_evaluation(recipe: Recipe, evaluation: Dataset | None, model: ir.Mode
         check_labels(evaluation.labels, classes, evaluation.where)
 
 
-def _plan(recipe: Recipe, model: ir.Model, stats: Mapping[str, TensorStats]) -> Plan:
-    wishes = recipe.quantize
-    return make_plan(
-        model,
-        stats,
-        observe=OBSERVERS[wishes.observer],
-        observer=wishes.observer,
-        granularity=wishes.granularity,
-        rounder=wishes.rounder,
-        keep_float=wishes.keep_float,
-    )
+def _round(recipe: Recipe, model: ir.Model, plan: Plan, calibration: Dataset | None, progress: Progress) -> Rounded:
+    def batches() -> Iterator[Any]:
+        assert calibration is not None
+        return calibration.batches(recipe.data.batch_size)
+
+    def told(done: int, total: int) -> None:
+        progress("round", done, total)
+
+    return round_weights(model, plan, batches if calibration else None, progress=told, seed=recipe.seed)
 
 
 def _analyse(

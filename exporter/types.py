@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from exporter.errors import PlanError
 
 __all__ = [
+    "Codebook",
     "Grain",
     "PerChannel",
     "PerGroup",
@@ -20,12 +22,14 @@ __all__ = [
     "Plan",
     "QParams",
     "Role",
+    "Rounded",
     "Scheme",
     "TensorPlan",
     "TensorStats",
 ]
 
 Role = Literal["activation", "weight", "bias"]
+_LISTED = 4096  # numbers that a plan's JSON writes out
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +70,10 @@ class Scheme:
 
     @property
     def qmin(self) -> int:
-        """Smallest integer used; symmetric signed grids of up to 8 bits leave out -2^(k-1), as TFLite requires."""
+        """Smallest integer used; symmetric int8 leaves out -128, as TFLite requires."""
         if not self.signed:
             return 0
-        narrow = self.symmetric and 1 < self.bits <= 8
+        narrow = self.symmetric and self.bits == 8
         return -(1 << (self.bits - 1)) + (1 if narrow else 0)
 
     @property
@@ -77,11 +81,51 @@ class Scheme:
         return (1 << self.bits) - 1 if not self.signed else (1 << (self.bits - 1)) - 1
 
 
+@dataclass(frozen=True, slots=True)
+class Codebook:
+    """A weight is one of a few int8 levels: real = level * scale. The levels stand in for the integers of a Scheme.
+
+    name    "binary", "ternary", "nf4", "kmeans3" …
+    levels  in ascending order, within [-127, 127]
+    """
+
+    name: str
+    levels: tuple[int, ...]
+    grain: Grain = PerTensor()
+
+    def __post_init__(self) -> None:
+        rising = all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))
+        if not (2 <= len(self.levels) <= 256 and rising and self.levels[0] > -128 and self.levels[-1] < 128):
+            raise PlanError(f"a codebook with levels {self.levels}", "2 to 256 ascending integers in [-127, 127]")
+
+    @property
+    def bits(self) -> int:
+        """Of a stored index."""
+        return (len(self.levels) - 1).bit_length()
+
+    @property
+    def symmetric(self) -> bool:
+        """Its zero point is 0."""
+        return True
+
+    @property
+    def signed(self) -> bool:
+        return True
+
+    @property
+    def qmin(self) -> int:
+        return self.levels[0]
+
+    @property
+    def qmax(self) -> int:
+        return self.levels[-1]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class QParams:
     """The numbers: real = (integer - zero_point) * scale. scale f32 > 0; zero_point i32 of the same shape."""
 
-    scheme: Scheme
+    scheme: Scheme | Codebook
     scale: npt.NDArray[np.float32]
     zero_point: npt.NDArray[np.int32]
 
@@ -134,32 +178,45 @@ class TensorStats:
 
 @dataclass(frozen=True, slots=True)
 class TensorPlan:
-    """The decision for one value of the graph. ``qparams`` is None when it stays float; ``why`` is for people."""
+    """The decision for one value of the graph; ``why`` is for people.
+
+    qparams  None when it stays float
+    rounder  of a weight: a name in exporter.rounding.ROUNDERS
+    kept     how a weight without qparams is stored
+    """
 
     name: str
     role: Role
     qparams: QParams | None
     why: str
     rounder: str = "nearest"
+    kept: Literal["float32", "float16"] = "float32"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The one source of every scale and zero point in every artifact.
 
-    tensors      by ONNX value name, in graph order
-    float_nodes  node name -> the reason why it runs in float
+    tensors        by ONNX value name, in graph order
+    float_nodes    node name -> the reason why it runs in float
+    dynamic_nodes  node name -> why its input is quantized anew in each run, with integer weights
     """
 
     tensors: Mapping[str, TensorPlan]
     float_nodes: Mapping[str, str] = field(default_factory=dict)
+    dynamic_nodes: Mapping[str, str] = field(default_factory=dict)
 
-    FORMAT = 1
+    FORMAT = 2
 
     def to_json(self) -> str:
         """Deterministic text; floats are written so that they read back to the same float32."""
         tensors = [_tensor_to_dict(t) for t in self.tensors.values()]
-        body = {"format": self.FORMAT, "tensors": tensors, "float_nodes": dict(self.float_nodes)}
+        body = {
+            "format": self.FORMAT,
+            "tensors": tensors,
+            "float_nodes": dict(self.float_nodes),
+            "dynamic_nodes": dict(self.dynamic_nodes),
+        }
         return json.dumps(body, indent=1) + "\n"
 
     @classmethod
@@ -170,9 +227,23 @@ class Plan:
             if body["format"] != cls.FORMAT:
                 raise PlanError(f"plan format {body['format']}", f"this version reads format {cls.FORMAT}")
             tensors = [_tensor_from_dict(t) for t in body["tensors"]]
-            return cls({t.name: t for t in tensors}, body["float_nodes"])
+            return cls({t.name: t for t in tensors}, body["float_nodes"], body["dynamic_nodes"])
         except (ValueError, KeyError, TypeError) as error:
             raise PlanError(f"not a plan: {error!r}", "make it again with kbit export") from error
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rounded:
+    """A plan and the integers that go with it: what rounding, or training, hands to ``apply``.
+
+    plan      may have other weight scales (and with them bias scales) than the plan that rounding was given
+    integers  by weight name: i32 on the grid of its qparams, of the weight's shape
+    biases    by bias name, f32: corrected; a bias that is not here is the graph's own
+    """
+
+    plan: Plan
+    integers: Mapping[str, npt.NDArray[np.int32]]
+    biases: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
 
 def _grain_to_dict(grain: Grain) -> dict[str, Any]:
@@ -199,23 +270,49 @@ def _grain_from_dict(body: Mapping[str, Any]) -> Grain:
 
 def _tensor_to_dict(tensor: TensorPlan) -> dict[str, Any]:
     body: dict[str, Any] = {"name": tensor.name, "role": tensor.role, "why": tensor.why}
-    if tensor.qparams is not None:
-        q = tensor.qparams
-        body |= {
-            "rounder": tensor.rounder,
-            "bits": q.scheme.bits,
-            "symmetric": q.scheme.symmetric,
-            "signed": q.scheme.signed,
-            "grain": _grain_to_dict(q.scheme.grain),
-            "scale": q.scale.tolist(),
-            "zero_point": q.zero_point.tolist(),
-        }
-    return body
+    if tensor.qparams is None:
+        return body | {"kept": tensor.kept}
+    q = tensor.qparams
+    return body | {
+        "rounder": tensor.rounder,
+        **_scheme_to_dict(q.scheme),
+        "grain": _grain_to_dict(q.scheme.grain),
+        "scale": _array_to_json(q.scale),
+        "zero_point": _array_to_json(q.zero_point),
+    }
+
+
+def _array_to_json(array: npt.NDArray[Any]) -> Any:
+    """Numbers as a list; very many (a language model's groups) as the base64 of their little-endian bytes."""
+    if array.size <= _LISTED:
+        return array.tolist()
+    kind = array.dtype.newbyteorder("<")
+    return {"shape": list(array.shape), "base64": base64.b64encode(array.astype(kind).tobytes()).decode()}
+
+
+def _array_from_json(body: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    if not isinstance(body, dict):
+        return np.asarray(body, dtype)
+    raw = np.frombuffer(base64.b64decode(body["base64"], validate=True), np.dtype(dtype).newbyteorder("<"))
+    return raw.reshape(body["shape"]).astype(dtype)
+
+
+def _scheme_to_dict(scheme: Scheme | Codebook) -> dict[str, Any]:
+    if isinstance(scheme, Codebook):
+        return {"codebook": scheme.name, "levels": list(scheme.levels)}
+    return {"bits": scheme.bits, "symmetric": scheme.symmetric, "signed": scheme.signed}
+
+
+def _scheme_from_dict(body: Mapping[str, Any]) -> Scheme | Codebook:
+    grain = _grain_from_dict(body["grain"])
+    if "codebook" in body:
+        return Codebook(body["codebook"], tuple(body["levels"]), grain)
+    return Scheme(body["bits"], body["symmetric"], body["signed"], grain)
 
 
 def _tensor_from_dict(body: Mapping[str, Any]) -> TensorPlan:
-    if "bits" not in body:
-        return TensorPlan(body["name"], body["role"], None, body["why"])
-    scheme = Scheme(body["bits"], body["symmetric"], body["signed"], _grain_from_dict(body["grain"]))
-    qparams = QParams(scheme, np.asarray(body["scale"], np.float32), np.asarray(body["zero_point"], np.int32))
+    if "scale" not in body:
+        return TensorPlan(body["name"], body["role"], None, body["why"], kept=body["kept"])
+    scale, zero_point = _array_from_json(body["scale"], np.float32), _array_from_json(body["zero_point"], np.int32)
+    qparams = QParams(_scheme_from_dict(body), scale, zero_point)
     return TensorPlan(body["name"], body["role"], qparams, body["why"], body["rounder"])

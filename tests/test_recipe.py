@@ -15,7 +15,20 @@ from hypothesis import strategies as st
 import exporter
 from exporter import recipe as recipes
 from exporter.errors import RecipeError
-from exporter.recipe import KEYS, Data, Gates, InputSpec, LogMel, Model, Preprocess, Quantize, Recipe, Targets, toml
+from exporter.recipe import (
+    KEYS,
+    Data,
+    Gates,
+    InputSpec,
+    LogMel,
+    Model,
+    Override,
+    Preprocess,
+    Quantize,
+    Recipe,
+    Targets,
+    toml,
+)
 
 GOOD = """
 name = "digits"
@@ -57,7 +70,7 @@ def test_a_full_recipe_is_read(tmp_path: Path) -> None:
         ("model = 3", "model = 3: expected a table"),
         ("[model]\nsource = 3", "model.source = 3: expected a string"),
         (MODEL + 'checkpont = "x"', "unknown key model.checkpont; did you mean 'checkpoint'?"),
-        (MODEL + '[quantize]\nweights = "int9"', 'quantize.weights = "int9": expected "int8" or "float"; did you mean'),
+        (MODEL + '[quantize]\nweights = "int9"', 'quantize.weights = "int9": expected one of "int8", "int7"'),
         (MODEL + "[quantize]\nzzz = 1", "unknown key quantize.zzz; known here: weights, activations"),
         (MODEL + "[data]\ncalibration_samples = 0", "data.calibration_samples = 0: expected an integer >= 1"),
         (MODEL + "[data]\ncalibration_samples = true", "data.calibration_samples = true: expected an integer >= 1"),
@@ -113,11 +126,18 @@ _preprocess = st.builds(
     std=_floats.filter(bool),
 )
 _inputs = st.builds(InputSpec, shape=st.lists(st.integers(1, 9) | st.text(min_size=1, max_size=5), max_size=4))
+_overrides = st.builds(
+    Override,
+    match=st.text(min_size=1, max_size=9),
+    weights=st.sampled_from(["int4", "ternary", None]),
+    granularity=st.sampled_from(["channel", 32, None]),
+    symmetric=st.sampled_from([True, False, None]),
+)
 _recipes = st.builds(
     Recipe,
     model=st.builds(Model, source=st.text(min_size=1), inputs=st.dictionaries(_names, _inputs, max_size=3)),
     data=st.builds(Data, calibration=st.none() | _names, preprocess=st.dictionaries(_names, _preprocess, max_size=3)),
-    quantize=st.builds(Quantize, keep_float=st.lists(_names, max_size=3), passes=st.none() | st.just([])),
+    quantize=st.builds(Quantize, keep_float=st.lists(_names, max_size=3), override=st.lists(_overrides, max_size=2)),
     gates=st.builds(Gates, max_drop=st.none() | st.floats(0, 100)),
     name=st.none() | _names,
     seed=st.integers(0, 2**62),

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-from exporter import graph, grid
+from exporter import grid
 from exporter.errors import PlanError
-from exporter.ops import OPS, Fixed, Op, Same
-from exporter.quantize.regions import activation_inputs, find_regions, fused_activation, node_name
+from exporter.ops import OPS, Fixed, Same
+from exporter.quantize.regions import activation_inputs, find_regions, fused_activation
 from exporter.quantize.sums import align_sums
 from exporter.quantize.ties import Ties
-from exporter.types import Grain, PerChannel, PerTensor, Plan, QParams, Scheme, TensorPlan, TensorStats
+from exporter.quantize.weights import plan_constants, plan_stored
+from exporter.quantize.wishes import Wish, node_name, wishes
+from exporter.recipe import Quantize
+from exporter.types import Plan, QParams, Scheme, TensorPlan, TensorStats
 
 __all__ = ["Observer", "make_plan", "minmax_range", "planned_activations"]
 
 Observer = Callable[[TensorStats, Scheme], tuple[float, float]]
 _ACTIVATION = Scheme(8, symmetric=False)
-_BIAS_LIMIT = float(2**30)  # keeps bias / (input scale x weight scale) well inside int32
+_DEFAULT = Quantize()
 
 
 def minmax_range(stats: TensorStats, scheme: Scheme) -> tuple[float, float]:
@@ -29,31 +30,28 @@ def minmax_range(stats: TensorStats, scheme: Scheme) -> tuple[float, float]:
     return stats.low, stats.high
 
 
-def planned_activations(model: ir.Model, keep_float: Sequence[str] = ()) -> list[str]:
+def planned_activations(model: ir.Model, quantize: Quantize = _DEFAULT) -> list[str]:
     """Names of the values whose statistics make_plan asks for: what calibration needs to watch, and no more."""
-    return list(_activations(find_regions(model, keep_float).integer))
+    return list(_activations(find_regions(model, wishes(model, quantize)).integer))
 
 
 def make_plan(
     model: ir.Model,
     stats: Mapping[str, TensorStats],
+    quantize: Quantize = _DEFAULT,
     *,
     observe: Observer = minmax_range,
-    observer: str = "minmax",
-    granularity: str = "channel",
-    rounder: str = "nearest",
-    keep_float: Sequence[str] = (),
 ) -> Plan:
-    """Static int8: activations asymmetric per tensor, weights symmetric, bias int32 at input scale x weight scale.
+    """Integer nodes: activations asymmetric per tensor, bias int32 at input scale x weight scale. Others: weights only.
 
-    model        prepared float graph (not changed)
-    stats        what calibration saw, by value name; every activation of an integer node must be there
-    observe      range of an activation from its statistics; ``observer`` is its name, for the ``why``
-    granularity  "channel" (one weight scale for each output channel) or "tensor"
-    keep_float   fnmatch patterns of node names that stay in float
-    Raises PlanError for missing statistics or a pattern that matches no node.
+    model     prepared float graph (not changed)
+    stats     what calibration saw, by value name; every activation of an integer node must be there
+    quantize  the recipe's wishes
+    observe   range of an activation from its statistics: the function that quantize.observer names
+    Raises PlanError for missing statistics, a pattern that matches nothing, and wishes that no kernel grants.
     """
-    regions = find_regions(model, keep_float)
+    wanted = wishes(model, quantize)
+    regions = find_regions(model, wanted)
     reasons = dict(regions.reasons)
     nodes = list(regions.integer)
     while True:
@@ -64,11 +62,32 @@ def make_plan(
             break
         nodes.remove(clash)
         reasons[node_name(clash)] = "joins a tensor of fixed scale with others"
-    tensors = _plan_activations(ties, fixed, stats, observe, observer)
+    tensors = _plan_activations(ties, fixed, stats, observe, quantize.observer)
     _align(nodes, ties, fixed, tensors)
     for node in nodes:
-        _plan_constants(node, tensors, granularity, rounder)
-    return Plan(_in_graph_order(model, tensors), reasons)
+        plan_constants(node, tensors, wanted[node_name(node)])
+    dynamic = _plan_rest(model, nodes, wanted, tensors)
+    for name in dynamic:
+        reasons.pop(name, None)
+    return Plan(_in_graph_order(model, tensors), reasons, dynamic)
+
+
+def _plan_rest(
+    model: ir.Model, integer: Sequence[ir.Node], wanted: Mapping[str, Wish], tensors: dict[str, TensorPlan]
+) -> dict[str, str]:
+    """Weights of the nodes outside; the names of those whose input becomes integers in each run."""
+    inside = {id(node) for node in integer}
+    dynamic = {}
+    for node in model.graph:
+        wish = wanted[node_name(node)]
+        if id(node) in inside or (wish.activations in {"int8", "int16"} and node.op_type != "Gather"):
+            continue
+        found = plan_stored(node, wish)
+        if found is not None:
+            tensors.setdefault(found[0].name, found[0])
+            if found[1]:
+                dynamic[node_name(node)] = wish.source or "quantize.activations is dynamic"
+    return dynamic
 
 
 def _plan_activations(
@@ -188,75 +207,6 @@ def _range(names: Sequence[str], stats: Mapping[str, TensorStats], observe: Obse
             )
         ranges.append(observe(stats[name], _ACTIVATION))
     return min(r[0] for r in ranges), max(r[1] for r in ranges)
-
-
-@dataclass(frozen=True, slots=True)
-class _Weight:
-    value: ir.Value
-    array: npt.NDArray[np.float32]
-    axis: int | None
-
-
-def _plan_constants(node: ir.Node, tensors: dict[str, TensorPlan], granularity: str, rounder: str) -> None:
-    """Weights, biases and constant operands of one integer node."""
-    row = OPS[node.op_type]
-    for index, value in enumerate(node.inputs):
-        array = graph.constant(value)
-        if value is None or array is None or array.dtype != np.float32 or row.role(index) in {"static", "bias"}:
-            continue
-        if row.role(index) == "weight":
-            axis = _weight_axis(node, row, array) if granularity == "channel" else None
-            weight = _Weight(value, array.astype(np.float32), axis)
-            tensors[_named(value)] = _plan_weight(node, weight, tensors, rounder)
-        else:
-            qparams = grid.qparams_from_range(array.min(), array.max(), _ACTIVATION)
-            tensors[_named(value)] = TensorPlan(_named(value), "weight", qparams, "constant operand: its own range")
-    bias = _bias(node, row)
-    if bias is not None:
-        scale = _input_scale(node, tensors)
-        weight_plan = tensors[_named(node.inputs[1])].qparams  # type: ignore[arg-type]
-        assert weight_plan is not None
-        qparams = grid.bias_qparams(scale, _per_channel(weight_plan.scale, graph.constant(bias)))
-        tensors[_named(bias)] = TensorPlan(_named(bias), "bias", qparams, "input scale x weight scale")
-
-
-def _per_channel(scale: npt.NDArray[np.float32], bias: npt.NDArray[np.generic] | None) -> npt.NDArray[np.float32]:
-    assert bias is not None
-    return np.broadcast_to(scale, bias.shape).astype(np.float32) if scale.ndim else scale
-
-
-def _weight_axis(node: ir.Node, row: Op, array: npt.NDArray[np.generic]) -> int | None:
-    if row.weight_axis is None or array.ndim < 2 or (node.op_type == "MatMul" and array.ndim > 2):
-        return None
-    return row.weight_axis(node) % array.ndim
-
-
-def _plan_weight(node: ir.Node, weight: _Weight, tensors: Mapping[str, TensorPlan], rounder: str) -> TensorPlan:
-    grain: Grain = PerTensor() if weight.axis is None else PerChannel(weight.axis)
-    others = None if weight.axis is None else tuple(i for i in range(weight.array.ndim) if i != weight.axis)
-    scheme = Scheme(8, symmetric=True, grain=grain)
-    qparams = grid.qparams_from_range(weight.array.min(axis=others), weight.array.max(axis=others), scheme)
-    why = f"symmetric, range of each {'output channel' if weight.axis is not None else 'tensor'}"
-    bias = _bias(node, OPS[node.op_type])
-    if bias is not None:
-        top = np.abs(np.asarray(graph.constant(bias), np.float64))
-        floor = (top if weight.axis is not None else top.max()) / (_BIAS_LIMIT * _input_scale(node, tensors))
-        if (floor > qparams.scale).any():
-            scale = np.maximum(qparams.scale, floor).astype(np.float32)
-            qparams = QParams(scheme, scale, qparams.zero_point)
-            why += "; widened where the bias would not fit in int32"
-    return TensorPlan(_named(weight.value), "weight", qparams, why, rounder)
-
-
-def _bias(node: ir.Node, row: Op) -> ir.Value | None:
-    for index, value in enumerate(node.inputs):
-        if value is not None and row.role(index) == "bias":
-            return value
-    return None
-
-
-def _input_scale(node: ir.Node, tensors: Mapping[str, TensorPlan]) -> float:
-    return _scale_of(tensors[_named(node.inputs[0])])  # type: ignore[arg-type]
 
 
 def _in_graph_order(model: ir.Model, tensors: Mapping[str, TensorPlan]) -> dict[str, TensorPlan]:

@@ -7,25 +7,28 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from exporter import graph
+from exporter import graph, grid
 from exporter.errors import PlanError
-from exporter.rounding import ROUNDERS
-from exporter.types import PerChannel, PerTensor, Plan, QParams, TensorPlan
+from exporter.types import PerChannel, PerGroup, PerTensor, Plan, QParams, Rounded, TensorPlan
 
 __all__ = ["apply"]
 
 _CLAMPS = frozenset({"Relu", "Clip"})
 
 
-def apply(model: ir.Model, plan: Plan, *, io: str = "float32") -> ir.Model:
+def apply(model: ir.Model, plan: Plan | Rounded, *, io: str = "float32") -> ir.Model:
     """A new graph in standard QuantizeLinear / DequantizeLinear form.
 
     Value ``x`` of the plan is followed by QuantizeLinear -> ``x_quantized`` -> DequantizeLinear ->
     ``x_dequantized``; a graph output keeps its name after the DequantizeLinear. Weights and biases become
-    integer initializers ``w_quantized`` with a DequantizeLinear. A Relu or Clip that the integer range already
+    integer initializers ``w_quantized`` with a DequantizeLinear: of a bare plan, rounded to nearest. A weight of
+    fewer than 8 bits is int8 here, with zero point 0 (integer - zero_point); how few bits the files take is for the
+    emitters, which know the plan. A Relu or Clip that the integer range already
     performs is dropped (Jacob et al. 2018, section 2.4). ``io="int8"`` leaves the graph's inputs and outputs int8.
     Raises PlanError when the plan names a value that the graph does not have.
     """
+    rounded = plan if isinstance(plan, Rounded) else Rounded(plan, {})
+    plan = rounded.plan
     result = model.clone()
     values = _values(result.graph)
     for name in plan.tensors:
@@ -34,12 +37,14 @@ def apply(model: ir.Model, plan: Plan, *, io: str = "float32") -> ir.Model:
                 f"the plan names tensor {name!r}, which the graph does not have", "plan and graph must match"
             )
     for name, tensor in plan.tensors.items():
-        if tensor.qparams is None:
+        if tensor.kept == "float16":
+            _narrow(result.graph, values[name])
+        elif tensor.qparams is None:
             continue
-        if tensor.role == "activation":
+        elif tensor.role == "activation":
             _quantize_activation(result.graph, values[name], tensor.qparams)
         else:
-            _quantize_constant(result.graph, values[name], tensor)
+            _quantize_constant(result.graph, values[name], tensor, rounded)
     _drop_clamps(result.graph)
     if io == "int8":
         _integer_io(result.graph)
@@ -55,12 +60,8 @@ def _values(g: ir.Graph) -> dict[str, ir.Value]:
 
 
 def _typed(integers: npt.NDArray[np.integer], q: QParams) -> npt.NDArray[np.generic]:
-    """In the narrowest ONNX element type that holds the scheme."""
+    """In the narrowest element type of numpy that holds the scheme."""
     bits, signed = q.scheme.bits, q.scheme.signed
-    if bits <= 2:
-        return integers.astype(ml_dtypes.int2 if signed else ml_dtypes.uint2)
-    if bits <= 4:
-        return integers.astype(ml_dtypes.int4 if signed else ml_dtypes.uint4)
     if bits <= 8:
         return integers.astype(np.int8 if signed else np.uint8)
     if bits <= 16:
@@ -104,22 +105,58 @@ def _quantize_activation(g: ir.Graph, value: ir.Value, q: QParams) -> None:
         value.name, real.name = f"{name}_float", name
 
 
-def _quantize_constant(g: ir.Graph, value: ir.Value, tensor: TensorPlan) -> None:
+def _quantize_constant(g: ir.Graph, value: ir.Value, tensor: TensorPlan, rounded: Rounded) -> None:
     q, name = tensor.qparams, tensor.name
     array = graph.constant(value)
     if array is None or q is None:
         raise PlanError(f"the plan gives {name!r} as a {tensor.role}, but it is not a constant")
-    integers = ROUNDERS[tensor.rounder](array.astype(np.float32), q)
+    integers: npt.NDArray[np.integer]
+    if name in rounded.integers:
+        integers = rounded.integers[name]
+        if integers.shape != array.shape:
+            raise PlanError(f"integers of shape {integers.shape} for {name!r} of shape {array.shape}")
+    else:
+        integers = grid.quantize(np.asarray(rounded.biases.get(name, array), np.float32), q)
+    zero_point = q.zero_point
+    if tensor.role == "weight" and q.scheme.bits < 8:
+        integers, zero_point = grid.centred(integers, q), np.zeros_like(zero_point)
     stored = graph.add_initializer(g, f"{name}_quantized", _typed(integers, q))
-    scale, zero = _scale_and_zero(g, name, q)
-    axis = [ir.AttrInt64("axis", q.scheme.grain.axis)] if isinstance(q.scheme.grain, PerChannel) else []
+    scale = graph.add_initializer(g, f"{name}_scale", q.scale)
+    zero = graph.add_initializer(g, f"{name}_zero_point", _typed(zero_point, q))
+    attributes = _grain_attributes(q)
     real = ir.Value(name=f"{name}_dequantized", shape=value.shape, type=value.type)
-    node = ir.Node("", "DequantizeLinear", [stored, scale, zero], axis, outputs=[real], name=f"{name}/dequantize")
+    node = ir.Node("", "DequantizeLinear", [stored, scale, zero], attributes, outputs=[real], name=f"{name}/dequantize")
+    _replace_constant(g, value, node)
+
+
+def _grain_attributes(q: QParams) -> list[ir.Attr]:
+    match q.scheme.grain:
+        case PerChannel(axis):
+            return [ir.AttrInt64("axis", axis)]
+        case PerGroup(axis, size):
+            return [ir.AttrInt64("axis", axis), ir.AttrInt64("block_size", size)]
+    return []
+
+
+def _narrow(g: ir.Graph, value: ir.Value) -> None:
+    """Stored as float16, read as float32."""
+    array = graph.constant(value)
+    assert array is not None
+    assert value.name is not None
+    stored = graph.add_initializer(g, f"{value.name}_float16", array.astype(np.float16))
+    wide = ir.Value(name=f"{value.name}_float32", shape=value.shape, type=value.type)
+    to = ir.AttrInt64("to", ir.DataType.FLOAT.value)
+    _replace_constant(g, value, ir.Node("", "Cast", [stored], [to], outputs=[wide], name=f"{value.name}/widen"))
+
+
+def _replace_constant(g: ir.Graph, value: ir.Value, node: ir.Node) -> None:
+    """All uses of the initializer read what ``node`` makes instead."""
     first = min((use.node for use in value.uses()), key=_position(g))
     g.insert_before(first, [node])
     for use in list(value.uses()):
-        use.node.replace_input_with(use.idx, real)
-    del g.initializers[name]
+        use.node.replace_input_with(use.idx, node.outputs[0])
+    assert value.name is not None
+    del g.initializers[value.name]
 
 
 def _position(g: ir.Graph):  # type: ignore[no-untyped-def]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
 from exporter import graph
-from exporter.errors import PlanError
 from exporter.ops import OPS, Float, Op
+from exporter.quantize.wishes import FLOAT_WEIGHTS, Wish, node_name
 
-__all__ = ["Regions", "activation_inputs", "find_regions", "fused_activation", "is_float", "node_name"]
+__all__ = ["Regions", "activation_inputs", "find_regions", "fused_activation", "is_float"]
 
 # Integer arithmetic pays only around these; a lone Add or Reshape between float nodes stays float.
 _ANCHORS = frozenset({"Conv", "Gemm", "MatMul", "GlobalAveragePool", "AveragePool", "MaxPool"})
@@ -53,14 +52,13 @@ def fused_activation(node: ir.Node) -> ir.Node | None:
     return reader
 
 
-def find_regions(model: ir.Model, keep_float: Sequence[str]) -> Regions:
-    """Split the nodes. ``keep_float``: fnmatch patterns of node names; one that matches nothing is an error."""
+def find_regions(model: ir.Model, wanted: Mapping[str, Wish]) -> Regions:
+    """Split the nodes. ``wanted``: the wish for each node, by name."""
     nodes = list(model.graph)
-    _check_patterns(nodes, keep_float)
     reasons: dict[str, str] = {}
     candidates: list[ir.Node] = []
     for node in nodes:
-        why = _why_float(node, keep_float)
+        why = _why_float(node, wanted[node_name(node)])
         if why is None:
             candidates.append(node)
         elif any(is_float(v) for v in [*node.inputs, *node.outputs]):
@@ -69,25 +67,12 @@ def find_regions(model: ir.Model, keep_float: Sequence[str]) -> Regions:
     return Regions(tuple(candidates), reasons)
 
 
-def node_name(node: ir.Node) -> str:
-    """The name that the plan, keep_float and the reports use."""
-    return node.name or node.outputs[0].name or node.op_type
-
-
-def _check_patterns(nodes: Sequence[ir.Node], patterns: Sequence[str]) -> None:
-    for pattern in patterns:
-        if not any(fnmatchcase(node_name(n), pattern) for n in nodes):
-            some = ", ".join(node_name(n) for n in nodes[:3])
-            raise PlanError(f"quantize.keep_float: no node matches {pattern!r}", f"names look like: {some}")
-
-
-def _why_float(node: ir.Node, keep_float: Sequence[str]) -> str | None:
+def _why_float(node: ir.Node, wish: Wish) -> str | None:
     row = OPS.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
     if row is None:
         return f"{node.op_type} has no integer form here"
-    for pattern in keep_float:
-        if fnmatchcase(node_name(node), pattern):
-            return f"kept in float by quantize.keep_float {pattern!r}"
+    if wish.activations in {"float", "dynamic"} or wish.weights in FLOAT_WEIGHTS:
+        return f"kept in float by {wish.source}" if wish.source else f"quantize.activations is {wish.activations}"
     if isinstance(row.int8, Float):
         return row.int8.why
     if not activation_inputs(node, row):

@@ -90,9 +90,9 @@ def with_overrides(recipe: Recipe, overrides: Mapping[str, Any], where: str = "o
 def with_arguments(recipe: Recipe | None, arguments: Mapping[str, Any], where: str = "arguments") -> Recipe:
     """The recipe with Python arguments on top (weights="int8", max_drop=0.5); None builds a new one.
 
-    Besides the leaves there are ``inputs`` and ``preprocess``, by input name. None means not given.
+    Besides the leaves there are ``inputs`` and ``preprocess``, by input name, and ``override``. None means not given.
     """
-    paths = {key.argument: key.path for key in KEYS} | {"inputs": "model.inputs", "preprocess": "data.preprocess"}
+    paths = {key.argument: key.path for key in KEYS} | _FREE
     for argument in arguments:
         if argument not in paths:
             raise RecipeError(f"{where}: unknown argument {argument!r}", suggest(argument, paths))
@@ -167,8 +167,15 @@ def _leaves(table: type[msgspec.Struct], path: tuple[str, ...]) -> Iterator[tupl
         inner = struct(field.type)
         if inner is not None:
             yield from _leaves(inner, (*path, field.name))
-        elif typing.get_origin(bare(field.type)) is not dict:
+        elif not _is_free(field.type):
             yield (*path, field.name), field
+
+
+def _is_free(kind: Any) -> bool:
+    """A table of free names, or a list of tables: no flag of its own."""
+    found = bare(kind)
+    args = typing.get_args(found)
+    return typing.get_origin(found) is dict or (typing.get_origin(found) is list and struct(args[0]) is not None)
 
 
 def _keys() -> Iterator[Key]:
@@ -185,4 +192,5 @@ def _keys() -> Iterator[Key]:
         yield Key(".".join(path), argument, expected(field.type), default, description, extra["path"], field.type)
 
 
+_FREE = {"inputs": "model.inputs", "preprocess": "data.preprocess", "override": "quantize.override"}
 KEYS: tuple[Key, ...] = tuple(_keys())

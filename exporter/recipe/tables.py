@@ -7,17 +7,22 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 __all__ = [
+    "Activations",
     "Data",
     "Dtype",
     "Gates",
+    "Granularity",
     "InputSpec",
     "LogMel",
     "Model",
+    "Override",
     "Preprocess",
     "Quantize",
     "Recipe",
+    "Rounder",
     "Table",
     "Targets",
+    "Weights",
 ]
 
 Dtype = Literal["float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"]
@@ -107,19 +112,49 @@ class Data(Table, frozen=True):
     preprocess: Annotated[dict[str, Preprocess], _says("from raw sample to input, by input name")] = {}
 
 
-class Quantize(Table, frozen=True):
-    """How the numbers are chosen. weights or activations = "float" leaves the model in float."""
+Weights = Literal[
+    "int8", "int7", "int6", "int5", "int4", "int3", "int2", "ternary", "binary",
+    "nf4", "nf3", "kmeans4", "kmeans3", "kmeans2", "float16", "float",
+]  # fmt: skip
+Activations = Literal["int8", "int16", "dynamic", "float"]
+Granularity = Literal["channel", "tensor"] | Annotated[int, msgspec.Meta(ge=16, le=1024)]
+Rounder = Literal["auto", "nearest", "mse"]
 
-    weights: Annotated[Literal["int8", "float"], _says("width of the weights")] = "int8"
-    activations: Annotated[Literal["int8", "float"], _says("width of the activations")] = "int8"
-    granularity: Annotated[Literal["channel", "tensor"], _says("one weight scale per this")] = "channel"
+
+class Override(Table, frozen=True):
+    """Other wishes for some nodes; the last one that matches and names a key wins."""
+
+    match: Annotated[str, _says("node name, weight name or operator, with * (fnmatch)", min_length=1)]
+    weights: Annotated[Weights, _says("width of the weights")] | None = None
+    activations: Annotated[Activations, _says("width of the activations")] | None = None
+    granularity: Annotated[Granularity, _says("one weight scale per this")] | None = None
+    symmetric: Annotated[bool, _says("zero points of weights are 0")] | None = None
+    rounder: Annotated[Rounder, _says("how weights are rounded")] | None = None
+
+
+class Quantize(Table, frozen=True):
+    """How the numbers are chosen. weights and activations = "float" leave the model in float."""
+
+    weights: Annotated[Weights, _says("width or codebook of the weights")] = "int8"
+    activations: Annotated[Activations, _says("int8 and int16 from calibration; dynamic: int8, anew in each run")] = (
+        "int8"
+    )
+    embeddings: Annotated[
+        Literal["auto", "int8", "int4", "int2", "float16", "float"],
+        _says("width of look-up tables; auto: int8, and int4 where weights have 4 bits or fewer"),
+    ] = "auto"
+    granularity: Annotated[
+        Granularity, _says("one weight scale per this; a number: per so many inputs of a linear layer")
+    ] = "channel"
+    symmetric: Annotated[bool, _says("zero points of weights are 0; default where it costs nothing")] | None = None
     observer: Annotated[
         Literal["minmax", "percentile", "mse", "entropy"], _says("how a range comes from what was seen")
     ] = "minmax"
-    rounder: Annotated[Literal["nearest"], _says("how weights are rounded")] = "nearest"
+    rounder: Annotated[Rounder, _says("how weights are rounded; auto: what serves their width best")] = "auto"
     io: Annotated[Literal["float32", "int8"], _says("type of the artifacts' inputs and outputs")] = "float32"
     keep_float: Annotated[list[str], _says("nodes that stay in float: name patterns (fnmatch)")] = []
-    passes: Annotated[list[str], _says("graph passes, in order; default all that serve")] | None = None
+    passes: Annotated[list[str], _says("weight passes before quantization, in order")] = []
+    override: Annotated[list[Override], _says("other wishes for some nodes")] = []
 
 
 class Targets(Table, frozen=True):

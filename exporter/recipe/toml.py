@@ -34,11 +34,19 @@ def value(data: Any) -> str:
 
 
 def _table(body: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
-    leaves = {name: item for name, item in body.items() if not isinstance(item, Mapping)}
+    leaves = {name: item for name, item in body.items() if not isinstance(item, Mapping) and not _is_tables(item)}
     if path and leaves:
-        yield f"\n[{'.'.join(key(part) for part in path)}]"
+        yield f"\n[{'.'.join(map(key, path))}]"
     for name, item in leaves.items():
         yield f"{key(name)} = {value(item)}"
     for name, item in body.items():
         if isinstance(item, Mapping):
             yield from _table(item, (*path, name))
+        elif _is_tables(item):
+            for each in item:
+                yield f"\n[[{'.'.join(map(key, (*path, name)))}]]"
+                yield from (f"{key(inner)} = {value(given)}" for inner, given in each.items())
+
+
+def _is_tables(item: Any) -> bool:
+    return isinstance(item, list) and bool(item) and all(isinstance(each, Mapping) for each in item)

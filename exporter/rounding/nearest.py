@@ -11,6 +11,6 @@ from exporter.types import QParams
 __all__ = ["nearest"]
 
 
-def nearest(weight: npt.NDArray[np.float32], qparams: QParams) -> npt.NDArray[np.int32]:
-    """i32 of the weight's shape."""
-    return grid.quantize(weight, qparams)
+def nearest(weight: npt.NDArray[np.float32], qparams: QParams) -> tuple[QParams, npt.NDArray[np.int32]]:
+    """The plan's own scales."""
+    return qparams, grid.quantize(weight, qparams)

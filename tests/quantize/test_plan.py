@@ -7,6 +7,7 @@ import pytest
 
 from exporter.errors import PlanError
 from exporter.quantize import make_plan
+from exporter.recipe import Quantize
 from exporter.types import PerChannel, PerTensor, Plan
 from tests.quantize.graphs import model_of, noise, stats_of
 
@@ -30,7 +31,7 @@ def test_convolution_per_channel_weights_and_bias_at_the_product_scale():
 
 def test_per_tensor_granularity():
     model, feeds = _conv()
-    plan = make_plan(model, stats_of(model, feeds), granularity="tensor")
+    plan = make_plan(model, stats_of(model, feeds), Quantize(granularity="tensor"))
     assert plan.tensors["w"].qparams.scheme.grain == PerTensor()
     assert plan.tensors["b"].qparams.scale.ndim == 0
 
@@ -84,10 +85,10 @@ def test_keep_float_by_pattern_and_a_pattern_that_matches_nothing():
     model, feeds = _conv()
     model.graph[0].name, model.graph[1].name = "stem/conv", "stem/relu"
     stats = stats_of(model, feeds)
-    plan = make_plan(model, stats, keep_float=["stem/c*"])
+    plan = make_plan(model, stats, Quantize(keep_float=["stem/c*"]))
     assert "keep_float" in plan.float_nodes["stem/conv"]
     with pytest.raises(PlanError, match=r"no node matches 'head\*'"):
-        make_plan(model, stats, keep_float=["head*"])
+        make_plan(model, stats, Quantize(keep_float=["head*"]))
 
 
 def test_missing_statistics_name_the_tensor():

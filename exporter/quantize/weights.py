@@ -1,0 +1,155 @@
+"""The grids of constants: weights, biases and constant operands of integer nodes, and weights of float nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from exporter import graph, grid
+from exporter.errors import PlanError
+from exporter.ops import OPS, Op
+from exporter.quantize.schemes import initial_qparams, weight_scheme
+from exporter.quantize.wishes import FLOAT_WEIGHTS, Wish, node_name
+from exporter.types import Grain, PerChannel, PerGroup, PerTensor, QParams, Scheme, TensorPlan
+
+__all__ = ["bias_of", "plan_constants", "plan_stored"]
+
+Floats = npt.NDArray[np.float32]
+_OPERAND = Scheme(8, symmetric=False)
+_BIAS_LIMIT = float(2**30)  # keeps bias / (input scale x weight scale) well inside int32
+_LINEAR = frozenset({"Gemm", "MatMul"})
+_FEWEST = 1024  # values of a table that is worth a scale
+
+
+def plan_constants(node: ir.Node, tensors: dict[str, TensorPlan], wish: Wish) -> None:
+    """Of one integer node, into ``tensors``, which holds its activations."""
+    row = OPS[node.op_type]
+    for index, value in enumerate(node.inputs):
+        array = graph.constant(value)
+        if value is None or array is None or array.dtype != np.float32 or row.role(index) in {"static", "bias"}:
+            continue
+        name = _named(value)
+        if row.role(index) == "weight":
+            tensors[name] = _weight(node, name, array.astype(np.float32), tensors, wish)
+        else:
+            qparams = grid.qparams_from_range(array.min(), array.max(), _OPERAND)
+            tensors[name] = TensorPlan(name, "weight", qparams, "constant operand: its own range")
+    bias = bias_of(node)
+    if bias is not None:
+        weight_plan = tensors[_named(node.inputs[1])].qparams
+        assert weight_plan is not None
+        qparams = grid.bias_qparams(_input_scale(node, tensors), _per_channel(weight_plan.scale, graph.constant(bias)))
+        tensors[_named(bias)] = TensorPlan(_named(bias), "bias", qparams, "input scale x weight scale")
+
+
+def plan_stored(node: ir.Node, wish: Wish) -> tuple[TensorPlan, bool] | None:
+    """The weight of a node that does not run on planned integers, or None; and whether its input becomes integers."""
+    index = 0 if node.op_type == "Gather" else 1
+    if node.op_type not in {"Conv", "Gather", *_LINEAR} or len(node.inputs) <= index or wish.weights == "float":
+        return None
+    value = node.inputs[index]
+    found = graph.constant(value)
+    if found is None or found.dtype != np.float32 or found.ndim < 2 or not _fits(node, found):
+        return None
+    name, array = _named(value), found.astype(np.float32)
+    if wish.weights == "float16":
+        return TensorPlan(name, "weight", None, "stored as float16", kept="float16"), False
+    linear = node.op_type in _LINEAR and array.ndim == 2
+    grain = _stored_grain(node, array, wish)
+    qparams, how = initial_qparams(array, weight_scheme(wish.weights, array, grain, wish.symmetric))
+    tensor = TensorPlan(name, "weight", qparams, _why(qparams, how), _rounder(wish))
+    return tensor, linear and wish.activations == "dynamic"
+
+
+def _fits(node: ir.Node, array: npt.NDArray[np.generic]) -> bool:
+    if node.op_type == "Gather":
+        return array.size >= _FEWEST and array.ndim == 2 and graph.attribute(node, "axis", 0) == 0
+    if node.op_type == "MatMul":
+        return array.ndim == 2
+    return node.op_type != "Gemm" or not node.attributes.get_int("transA", 0)
+
+
+def _stored_grain(node: ir.Node, array: Floats, wish: Wish) -> Grain:
+    if node.op_type == "Gather":  # a row of a table is what a token reads
+        size = 32 if wish.weights != "int8" and wish.granularity == "channel" else wish.granularity
+        return PerGroup(1, size) if isinstance(size, int) else PerTensor() if size == "tensor" else PerChannel(0)
+    axis = _channel_axis(node, array)
+    if isinstance(wish.granularity, int) and node.op_type in _LINEAR:
+        return PerGroup(1 - axis, wish.granularity)
+    return PerTensor() if wish.granularity == "tensor" else PerChannel(axis)
+
+
+def _channel_axis(node: ir.Node, array: npt.NDArray[np.generic]) -> int:
+    row = OPS[node.op_type]
+    assert row.weight_axis is not None
+    return row.weight_axis(node) % array.ndim
+
+
+def _weight(node: ir.Node, name: str, array: Floats, tensors: Mapping[str, TensorPlan], wish: Wish) -> TensorPlan:
+    row = OPS[node.op_type]
+    if isinstance(wish.granularity, int):
+        found = f"node {node_name(node)!r}: groups of {wish.granularity} with {wish.activations} activations"
+        raise PlanError(found, 'no integer kernel has them: activations = "dynamic" or "float", or no group')
+    per_channel = row.weight_axis is not None and array.ndim >= 2 and not (node.op_type == "MatMul" and array.ndim > 2)
+    grain: Grain = PerTensor()
+    if per_channel and wish.granularity == "channel":
+        grain = PerChannel(_channel_axis(node, array))
+    assert wish.weights not in FLOAT_WEIGHTS
+    qparams, how = initial_qparams(array, weight_scheme(wish.weights, array, grain, wish.symmetric))
+    why = _why(qparams, how)
+    bias = bias_of(node)
+    if bias is not None:
+        top = np.abs(np.asarray(graph.constant(bias), np.float64))
+        floor = (top if qparams.scale.ndim else top.max()) / (_BIAS_LIMIT * _input_scale(node, tensors))
+        if (floor > qparams.scale).any():
+            qparams = replace(qparams, scale=np.maximum(qparams.scale, floor).astype(np.float32))
+            why += "; widened where the bias would not fit in int32"
+    return TensorPlan(name, "weight", qparams, why, _rounder(wish))
+
+
+def _rounder(wish: Wish) -> str:
+    return "nearest" if wish.rounder == "auto" else wish.rounder
+
+
+def _why(qparams: QParams, how: str) -> str:
+    scheme = qparams.scheme
+    kind = "symmetric" if scheme.symmetric else "asymmetric"
+    if not isinstance(scheme, Scheme):
+        kind = f"{scheme.name} with {len(scheme.levels)} levels"
+    match scheme.grain:
+        case PerTensor():
+            return f"{kind}, {how} of the tensor"
+        case PerChannel():
+            return f"{kind}, {how} of each channel"
+        case PerGroup(_, size):
+            return f"{kind}, {how} of each group of {size}"
+
+
+def bias_of(node: ir.Node) -> ir.Value | None:
+    """Its bias input."""
+    row: Op = OPS[node.op_type]
+    for index, value in enumerate(node.inputs):
+        if value is not None and row.role(index) == "bias":
+            return value
+    return None
+
+
+def _per_channel(scale: Floats, bias: npt.NDArray[np.generic] | None) -> Floats:
+    assert bias is not None
+    return np.broadcast_to(scale, bias.shape).astype(np.float32) if scale.ndim else scale
+
+
+def _input_scale(node: ir.Node, tensors: Mapping[str, TensorPlan]) -> float:
+    qparams = tensors[_named(node.inputs[0])].qparams
+    assert qparams is not None
+    return float(qparams.scale)
+
+
+def _named(value: ir.Value | None) -> str:
+    assert value is not None
+    assert value.name is not None  # the verifier holds this
+    return value.name
