@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from exporter.ops import activation, conv, elementwise, gather, matmul, norm, pool, reduce, resize, shape
+from exporter.ops import (
+    activation,
+    blocks,
+    conv,
+    elementwise,
+    gather,
+    matmul,
+    norm,
+    padding,
+    pool,
+    reduce,
+    resize,
+    shape,
+)
 from exporter.ops.op import Fixed, Float, Free, Int8Rule, Op, Same
 
 __all__ = ["OPS", "Fixed", "Float", "Free", "Int8Rule", "Op", "Same"]
 
-_FAMILIES = (activation, conv, elementwise, gather, matmul, norm, pool, reduce, resize, shape)
+_FAMILIES = (
+    activation, blocks, conv, elementwise, gather, matmul, norm, padding, pool, reduce, resize, shape,
+)  # fmt: skip
 
 OPS: dict[str, Op] = {row.type: row for family in _FAMILIES for row in family.ROWS}

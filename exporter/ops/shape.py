@@ -147,39 +147,6 @@ def concat(ctx: Lowering) -> None:
              fusedActivationFunction="NONE")  # fmt: skip
 
 
-def pad(ctx: Lowering) -> None:
-    """PAD with zero, PADV2 with a number, MIRROR_PAD."""
-    mode = ctx.attr("mode", "constant")
-    rank = len(ctx.shape(0))
-    pads = ctx.static(1, "pads")
-    axes = [int(a) % rank for a in ctx.static(3, "axes", list(range(rank)))]
-    number = ctx.static(2, "constant_value", 0.0)
-    number = float(np.asarray(number).item())
-    view = ctx.input()
-    widths = [[0, 0] for _ in view.layout]
-    for i, axis in enumerate(axes):
-        widths[view.layout.index(axis)] = [int(pads[i]), int(pads[i + len(axes)])]
-    if any(w < 0 for pair in widths for w in pair):
-        raise ctx.refuse("pads", "negative", "crop with Slice")
-    if any(any(widths[i]) for i in view.tensor.dynamic):
-        raise ctx.refuse("pads", "pads the batch", "export with a fixed batch")
-    result = ctx.output(view.layout)
-    if mode == "reflect":
-        ctx.emit("MIRROR_PAD", [view.tensor, ctx.ints(widths)], [result], "MirrorPadOptions", mode="REFLECT")
-    elif mode != "constant":
-        raise ctx.refuse("mode", repr(mode), "constant and reflect work")
-    elif number == 0.0:
-        ctx.emit("PAD", [view.tensor, ctx.ints(widths)], [result], "PadOptions")
-    else:
-        quant = view.tensor.quant
-        value = np.asarray(number, view.tensor.dtype)
-        if quant is not None:
-            stored = np.rint(number / float(quant.scale)) + int(quant.zero_point)
-            value = np.asarray(np.clip(stored, -128, 127), np.int8)
-        filler = ctx.program.constant(value, quant)
-        ctx.emit("PADV2", [view.tensor, ctx.ints(widths), filler], [result], "PadV2Options")
-
-
 def expand(ctx: Lowering) -> None:
     """BROADCAST_TO; nothing where only the batch grows, since every operator broadcasts."""
     source, target = ctx.shape(0), ctx.out_shape()
@@ -204,26 +171,6 @@ def tile(ctx: Lowering) -> None:
     ctx.emit("TILE", [view.tensor, ctx.ints(counts)], [ctx.output(view.layout)], "TileOptions")
 
 
-def depth_to_space(ctx: Lowering) -> None:
-    """DEPTH_TO_SPACE; CRD order by gathering the channels first."""
-    shape, block = ctx.shape(0), ctx.attr("blocksize")
-    layout = (0, 2, 3, 1)
-    image = ctx.input(0, layout).tensor
-    if ctx.attr("mode", "DCR") == "CRD":
-        order = np.arange(shape[1]).reshape(-1, block * block).T.reshape(-1)
-        turned = ctx.temp(image, tag="channels")
-        ctx.emit("GATHER", [image, ctx.ints(order)], [turned], "GatherOptions", axis=3, batchDims=0)
-        image = turned
-    ctx.emit("DEPTH_TO_SPACE", [image], [ctx.output(layout)], "DepthToSpaceOptions", blockSize=block)
-
-
-def space_to_depth(ctx: Lowering) -> None:
-    """SPACE_TO_DEPTH."""
-    layout = (0, 2, 3, 1)
-    image = ctx.input(0, layout).tensor
-    ctx.emit("SPACE_TO_DEPTH", [image], [ctx.output(layout)], "SpaceToDepthOptions", blockSize=ctx.attr("blocksize"))
-
-
 _TAIL: tuple[InputRole, ...] = ("activation", "static")
 
 ROWS = (
@@ -237,10 +184,7 @@ ROWS = (
     Op("Slice", Same(), _TAIL, lower=slice_, types=ANY),
     Op("Split", Same(), _TAIL, lower=split, types=("float32", "int32"), ignores=("num_outputs",)),
     Op("Concat", Same(), lower=concat, types=ANY),
-    Op("Pad", Same(), _TAIL, lower=pad, types=("float32", "int32", "int64")),
     Op("Expand", Same(), _TAIL, lower=expand, types=("float32", "int32", "bool")),
     Op("Tile", Same(), _TAIL, lower=tile, types=("float32", "int32", "int64", "bool")),
-    Op("DepthToSpace", Same(), lower=depth_to_space),
-    Op("SpaceToDepth", Same(), lower=space_to_depth),
     Op("Shape", Float("computes a shape"), ("static",)),
 )

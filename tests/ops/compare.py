@@ -1,0 +1,97 @@
+"""One small ONNX graph through ONNX Runtime and through our TFLite file, on the same inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from ai_edge_litert.interpreter import Interpreter
+
+from exporter.emit.tflite import emit_tflite, read_tflite
+from exporter.loading import from_proto
+
+__all__ = ["Pair", "agree", "both", "graph_of", "node", "noise"]
+
+_RNG = np.random.default_rng(11)
+
+
+def noise(*shape: int) -> np.ndarray:
+    return _RNG.standard_normal(shape).astype(np.float32)
+
+
+def node(op: str, inputs: Sequence[str], outputs: Sequence[str] = ("y",), **attributes: Any) -> onnx.NodeProto:
+    return onnx.helper.make_node(op, list(inputs), list(outputs), **attributes)
+
+
+def graph_of(
+    nodes: Sequence[onnx.NodeProto],
+    feeds: Mapping[str, np.ndarray],
+    constants: Mapping[str, np.ndarray],
+    outputs: Mapping[str, Any] | Sequence[str] = ("y",),
+    *,
+    batch: str | None = None,
+    opset: int = 21,
+) -> onnx.ModelProto:
+    """A model; ``batch`` names the first dimension of every input. Output types: float unless a dtype is given."""
+    kinds = outputs if isinstance(outputs, Mapping) else {name: np.float32 for name in outputs}
+    graph = onnx.helper.make_graph(
+        list(nodes),
+        "case",
+        [
+            onnx.helper.make_tensor_value_info(
+                name,
+                onnx.helper.np_dtype_to_tensor_dtype(array.dtype),
+                [batch, *array.shape[1:]] if batch and array.ndim else array.shape,
+            )
+            for name, array in feeds.items()
+        ],
+        [
+            onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind)), None)
+            for name, kind in kinds.items()
+        ],
+        [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=10)
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    return inferred
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What both runtimes gave, and the builtins of the TFLite file in order."""
+
+    expected: Sequence[np.ndarray]
+    actual: Sequence[np.ndarray]
+    codes: Sequence[str]
+
+
+def both(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray], *, channels_last: bool = False) -> Pair:
+    """Run both; with ``channels_last`` the TFLite file takes and gives 4-d tensors as NHWC, turned here."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), options)
+    expected = session.run(None, dict(feeds))
+    data = emit_tflite(from_proto(model), channels_last=channels_last)
+    given = {n: a.transpose(0, 2, 3, 1) if channels_last and a.ndim == 4 else a for n, a in feeds.items()}
+    found = Interpreter(model_content=data, num_threads=1).get_signature_runner()(**given)
+    actual = [found[value.name] for value in model.graph.output]
+    if channels_last:
+        actual = [a.transpose(0, 3, 1, 2) if a.ndim == 4 else a for a in actual]
+    return Pair(expected, actual, [o.code for o in read_tflite(data).operators])
+
+
+def agree(pair: Pair, tolerance: float = 1e-5) -> None:
+    """Same shapes and types, numbers within ``tolerance`` of the largest."""
+    for expected, actual in zip(pair.expected, pair.actual, strict=True):
+        assert actual.shape == expected.shape
+        assert actual.dtype == expected.dtype
+        if expected.dtype == np.bool_ or not expected.size:
+            np.testing.assert_array_equal(actual, expected)
+            continue
+        scale = max(1.0, float(np.abs(expected).max()))
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
