@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 from exporter.emit.tflite import emit_tflite, read_tflite
 from exporter.loading import from_proto
 
-__all__ = ["Pair", "agree", "both", "graph_of", "node", "noise"]
+__all__ = ["Case", "Pair", "agree", "both", "graph_of", "node", "noise"]
 
 _RNG = np.random.default_rng(11)
 
@@ -37,7 +37,7 @@ def graph_of(
     opset: int = 21,
 ) -> onnx.ModelProto:
     """A model; ``batch`` names the first dimension of every input. Output types: float unless a dtype is given."""
-    kinds = outputs if isinstance(outputs, Mapping) else {name: np.float32 for name in outputs}
+    kinds = outputs if isinstance(outputs, Mapping) else dict.fromkeys(outputs, np.float32)
     graph = onnx.helper.make_graph(
         list(nodes),
         "case",
@@ -95,3 +95,48 @@ def agree(pair: Pair, tolerance: float = 1e-5) -> None:
             continue
         scale = max(1.0, float(np.abs(expected).max()))
         np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One operator. ``shape``: of x, batch first; ``rest``: its other inputs, None for one left out.
+
+    ``computed``: which of ``rest`` (from 0) are fed instead of constant. ``outputs``: dtypes.
+    """
+
+    op: str
+    shape: tuple[int, ...]
+    rest: tuple[Any, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    computed: tuple[int, ...] = ()
+    outputs: tuple[Any, ...] = (np.float32,)
+    opset: int = 21
+    tolerance: float = 1e-5
+    x: np.ndarray | None = None
+
+    def graph(self, *, batch: int = 0, anchored: bool = False) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+        """The model and its feeds.
+
+        batch     0: as given and fixed; otherwise the first dimension is symbolic and fed with this many
+        anchored  between two 1x1 convolutions, as inside a CNN
+        """
+        shape = (batch, *self.shape[1:]) if batch else self.shape
+        feeds = {"x": noise(*shape) if self.x is None else self.x}
+        constants: dict[str, np.ndarray] = {}
+        names = ["x"]
+        for i, array in enumerate(self.rest):
+            names.append("" if array is None else f"r{i}")
+            if array is not None:
+                (feeds if i in self.computed else constants)[f"r{i}"] = np.asarray(array)
+        outputs = [f"y{i}" if kind is not None else "" for i, kind in enumerate(self.outputs)]
+        kinds = {f"y{i}": kind for i, kind in enumerate(self.outputs) if kind is not None}
+        nodes = [node(self.op, names, outputs, **self.attributes)]
+        if anchored:
+            channels = self.shape[1]
+            constants["into"] = noise(channels, channels, *[1] * (len(shape) - 2))
+            nodes[0].input[0] = "a"
+            nodes = [node("Conv", ["x", "into"], ["a"]), *nodes, node("Mul", ["y0", "two"], ["z"])]
+            constants["two"] = np.float32(2)
+            kinds = {"z": np.float32}
+        model = graph_of(nodes, feeds, constants, kinds, batch="N" if batch else None, opset=self.opset)
+        return model, feeds
