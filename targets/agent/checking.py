@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from typing import Any
 
@@ -25,6 +26,9 @@ def check(bundle: Any, options: Any, out: Any, tell: Any) -> Any:
     chosen = [a for a in manifest["artifacts"] if not wanted or a["runtime"] in wanted]
     if not any(a["role"] == "candidate" for a in chosen):
         raise JobError("the bundle has no artifact for %s" % ", ".join(wanted or ["any runtime"]))
+    have = facts.packages()
+    if not any(have.get(package) for a in chosen for package in facts.RUNTIMES.get(a["runtime"], ())):
+        raise JobError("no runtime is installed for %s; pip install onnxruntime ai-edge-litert" % sys.executable)
     watch = conditions.Watch()
     found, outputs = _measure(bundle, options, chosen, tell)
     if options.get("latency", True):

@@ -72,8 +72,11 @@ def _check(options: Any) -> int:
 
 def _job(options: Any) -> int:
     """What serve starts: messages on stdout, the last one the result."""
-    from . import jobs
-
+    try:
+        from . import jobs
+    except ImportError as error:
+        _say({"error": "%s is not installed for %s; pip install numpy onnxruntime" % (error.name, sys.executable)})
+        return 1
     job = json.loads(options.job)
     try:
         body = jobs.JOBS[job["do"]](options.bundle, job["options"], options.out, _say)
