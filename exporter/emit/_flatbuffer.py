@@ -20,7 +20,8 @@ IDENTIFIER = b"TFL3"
 TYPES = {
     "float32": "FLOAT32", "float16": "FLOAT16", "float64": "FLOAT64", "int32": "INT32", "int64": "INT64",
     "bool": "BOOL", "int8": "INT8", "uint8": "UINT8", "int16": "INT16", "uint16": "UINT16",
-    "uint32": "UINT32", "int4": "INT4", "int2": "INT2", "complex64": "COMPLEX64",
+    "uint32": "UINT32", "uint64": "UINT64", "bfloat16": "BFLOAT16", "complex64": "COMPLEX64", "int4": "INT4",
+    "int2": "INT2",
 }  # fmt: skip
 TYPE_NAMES = {
     getattr(schema.TensorType, value): key for key, value in TYPES.items() if hasattr(schema.TensorType, value)

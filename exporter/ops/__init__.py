@@ -7,13 +7,17 @@ from exporter.ops import (
     blocks,
     conv,
     elementwise,
+    families,
     gather,
+    generate,
     matmul,
     norm,
     padding,
     pool,
     reduce,
     resize,
+    scatter,
+    selection,
     shape,
 )
 from exporter.ops.op import Fixed, Float, Free, Int8Rule, Op, Same
@@ -21,7 +25,8 @@ from exporter.ops.op import Fixed, Float, Free, Int8Rule, Op, Same
 __all__ = ["OPS", "Fixed", "Float", "Free", "Int8Rule", "Op", "Same"]
 
 _FAMILIES = (
-    activation, blocks, conv, elementwise, gather, matmul, norm, padding, pool, reduce, resize, shape,
+    activation, blocks, conv, elementwise, families, gather, generate, matmul, norm, padding, pool, reduce, resize,
+    scatter, selection, shape,
 )  # fmt: skip
 
 OPS: dict[str, Op] = {row.type: row for family in _FAMILIES for row in family.ROWS}

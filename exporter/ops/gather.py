@@ -1,41 +1,141 @@
-"""Look-ups: embeddings and the picking of indices."""
+"""Picking elements by index. Indices that count from the end are made positive: TFLite's kernels refuse them."""
 
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
 
-from exporter.ops.lowering import Lowering, identity
-from exporter.ops.op import ANY, Op, Same
-from exporter.ops.reduce import removed
+from exporter.ops.carrier import carried, delivering
+from exporter.ops.integers import Integers
+from exporter.ops.lowering import NEW, Lowering, Tensor, View, identity
+from exporter.ops.op import STORED, InputRole, Op, Same
 
 __all__ = ["ROWS"]
 
+_NEVER_NEGATIVE = {"ArgMax", "ArgMin", "NonZero", "Shape", "Size"}
+
+
+def _counts_up(value: ir.Value | None) -> bool:
+    """Comes from an operator whose numbers are never negative?"""
+    maker = value.producer() if value is not None else None
+    return maker is not None and maker.op_type in _NEVER_NEGATIVE
+
+
+def positive(ctx: Lowering, index: int, indices: Tensor, length: Tensor) -> Tensor:
+    """Input ``index`` with its negative numbers counted from the end, axes of ``length``."""
+    if _counts_up(ctx.node.inputs[index]):
+        return indices
+    steps = Integers(ctx)
+    if indices.data is not None and length.data is not None:
+        return steps.cast(steps.wrapped(indices, length), np.int32)
+    return steps.wrapped(indices, steps.cast(length, indices.dtype))
+
 
 def gather(ctx: Lowering) -> None:
-    """GATHER; constant indices are brought to their positive form, computed ones must be so already."""
-    shape = ctx.shape(0)
+    """GATHER; the axes of the indices take the place of the one they pick from."""
+    rank = len(ctx.shape(0))
+    axis = ctx.attr("axis", 0) % rank
+    view, places = ctx.input(0), ctx.input(1)
+    place = view.layout.index(axis)
+    more = len(ctx.shape(1)) - 1
+    length = Integers(ctx).lengths(view.tensor, [place])
+    scalar = Integers(ctx).reshape(length, ())
+    indices = positive(ctx, 1, places.tensor, scalar)
+    kept = [NEW if a == NEW else a + more if a > axis else a for a in view.layout]
+    middle = [NEW if a == NEW else axis + a for a in places.layout]
+    layout = (*kept[:place], *middle, *kept[place + 1 :])
+    result = ctx.output(layout)
+    with delivering(ctx, result) as target:
+        ctx.emit("GATHER", [carried(ctx, view.tensor), indices], [target], "GatherOptions", axis=place, batchDims=0)
+
+
+def gather_elements(ctx: Lowering) -> None:
+    """GATHER along the last axis, one row for each row of indices."""
+    shape, picked = ctx.shape(0), ctx.shape(1)
     rank = len(shape)
     axis = ctx.attr("axis", 0) % rank
-    index = ctx.const(1)
-    index_rank = len(ctx.shape(1))
-    view = ctx.input()
-    if index_rank > 1 and view.layout != identity(rank):
-        view = ctx.program.convert(view, identity(rank))
-    place = view.layout.index(axis)
-    if place in view.tensor.dynamic:
-        raise ctx.refuse("axis", "picks from the batch", "export with a fixed batch")
-    if index is not None:
-        positive = np.where(index < 0, index + shape[axis], index).astype(np.int32)
-        indices = ctx.program.constant(np.asarray(positive), stem="indices")
-    else:
-        indices = ctx.plain(1)
-    if index_rank == 0:
-        layout = removed(view.layout, {axis})
-    elif index_rank == 1:
-        layout = view.layout
-    else:
-        layout = identity(rank + index_rank - 1)
-    ctx.emit("GATHER", [view.tensor, indices], [ctx.output(layout)], "GatherOptions", axis=place, batchDims=0)
+    layout = (*(a for a in ctx.input(0).axes if a != axis), axis)
+    source, indices = ctx.input(0, layout).tensor, ctx.input(1, layout).tensor
+    source = carried(ctx, source)
+    lead = frozenset(range(rank - 1))
+    if indices.dynamic & lead - source.dynamic:
+        raise ctx.refuse("indices", "follow the batch where the data does not", "export with a fixed batch")
+    if [picked[a] for a in layout[:-1]] != [shape[a] for a in layout[:-1]] or source.dynamic & lead - indices.dynamic:
+        source = _cut(ctx, source, [-1 if i in indices.dynamic else picked[a] for i, a in enumerate(layout[:-1])])
+    length = Integers(ctx).reshape(Integers(ctx).lengths(source, [rank - 1]), ())
+    indices = positive(ctx, 1, indices, length)
+    with delivering(ctx, ctx.output(layout)) as target:
+        ctx.emit("GATHER", [source, indices], [target], "GatherOptions", axis=rank - 1, batchDims=rank - 1)
 
 
-ROWS = (Op("Gather", Same(), ("activation", "static"), lower=gather, types=ANY),)
+def _cut(ctx: Lowering, source: Tensor, sizes: list[int]) -> Tensor:
+    """The first ``sizes`` of the leading axes (-1: all that follow the batch)."""
+    last = len(sizes)
+    ends = [*sizes, -1 if last in source.dynamic else source.shape[-1]]
+    shape = [source.shape[i] if n == -1 else n for i, n in enumerate(ends)]
+    moves = frozenset(i for i, n in enumerate(ends) if n == -1)
+    result = ctx.program.temp(source, shape, moves, f"{ctx.result.name}/part")
+    ctx.emit("SLICE", [source, ctx.ints([0] * len(ends)), ctx.ints(ends)], [result], "SliceOptions")
+    return result
+
+
+def gather_nd(ctx: Lowering) -> None:
+    """GATHER_ND; with batch_dims a GATHER whose indices count through all picked axes."""
+    batch = ctx.attr("batch_dims", 0)
+    source, indices = ctx.plain(0), ctx.plain(1)
+    depth = indices.shape[-1]
+    steps = Integers(ctx)
+    if 0 in (depth, *indices.shape) or len(indices.shape) - 1 in indices.dynamic:
+        raise ctx.refuse("indices", f"of shape {indices.shape}", "give at least one index, of a fixed length")
+    length = steps.lengths(source, range(batch, batch + depth))
+    indices = positive(ctx, 1, indices, length)
+    source = carried(ctx, source)
+    result = ctx.output(identity(len(ctx.out_shape())))
+    if batch == 0:
+        with delivering(ctx, result) as target:
+            ctx.emit("GATHER_ND", [source, indices], [target], "GatherNdOptions")
+        return
+    if source.dynamic - {0} or indices.dynamic - {0}:
+        raise ctx.refuse("data", "an axis after the first follows the batch", "export with a fixed batch")
+    rows = steps.sum_last(steps.binary("MUL", indices, _strides(source.shape[batch : batch + depth], indices.dtype)))
+    lead, moves = int(np.prod(source.shape[:batch])), source.dynamic
+    rows = steps.reshape(rows, (lead, int(np.prod(rows.shape[batch:]))), moves)
+    flat = (lead, int(np.prod(source.shape[batch : batch + depth])), *source.shape[batch + depth :])
+    picked = steps.new(source.dtype, (lead, rows.shape[1], *flat[2:]), moves, "picked")
+    ctx.emit("GATHER", [steps.reshape(source, flat, moves), rows], [picked], "GatherOptions", axis=1, batchDims=1)
+    with delivering(ctx, result) as target:
+        ctx.program.reshape_into(picked, target)
+
+
+def _strides(sizes: tuple[int, ...], dtype: np.dtype[np.generic]) -> np.ndarray:
+    """Elements from one index to the next along each axis, the last one 1."""
+    return np.cumprod([1, *sizes[:0:-1]])[::-1].astype(dtype)
+
+
+def compress(ctx: Lowering) -> None:
+    """GATHER of the places where a constant condition holds."""
+    wanted = ctx.const(1)
+    if wanted is None:
+        raise ctx.refuse("condition", "computed at run time: so is the shape", "multiply by the condition, or use Where")
+    axis = ctx.attr("axis")
+    places = np.flatnonzero(wanted)
+    view = ctx.input(0)
+    if axis is None:
+        source = ctx.plain(0)
+        if source.dynamic:
+            raise ctx.refuse("axis", "left out: picks across the batch", "set it")
+        view, axis = View(Integers(ctx).reshape(source, (int(np.prod(source.shape)),)), (0,)), 0
+    place = view.layout.index(axis % len(view.axes))
+    with delivering(ctx, ctx.output(view.layout)) as target:
+        ctx.emit("GATHER", [carried(ctx, view.tensor), ctx.ints(places)], [target], "GatherOptions",
+                 axis=place, batchDims=0)  # fmt: skip
+
+
+_BY_INDEX: tuple[InputRole, ...] = ("activation", "static")
+
+ROWS = (
+    Op("Gather", Same(), _BY_INDEX, lower=gather, types=STORED),
+    Op("GatherElements", Same(), _BY_INDEX, lower=gather_elements, types=STORED),
+    Op("GatherND", Same(), _BY_INDEX, lower=gather_nd, types=STORED),
+    Op("Compress", Same(), _BY_INDEX, lower=compress, types=STORED),
+)

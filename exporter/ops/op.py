@@ -11,11 +11,16 @@ import onnx_ir as ir
 if TYPE_CHECKING:
     from exporter.ops.lowering import Lowering
 
-__all__ = ["ANY", "FLOAT", "NUMBERS", "Fixed", "Float", "Free", "InputRole", "Int8Rule", "Op", "Same"]
+__all__ = ["ANY", "FLOAT", "NUMBERS", "STORED", "Fixed", "Float", "Free", "InputRole", "Int8Rule", "Op", "Same"]
 
 FLOAT = ("float32",)
 NUMBERS = ("float32", "int32", "int64")
 ANY = ("float32", "int32", "int64", "bool", "uint8", "int8")
+# every type of whole bytes that a TFLite tensor can have: what operators take that only move elements
+STORED = (
+    "float32", "int32", "int64", "bool", "uint8", "int8", "int16", "float16",
+    "bfloat16", "uint16", "uint32", "uint64", "float64", "complex64",
+)  # fmt: skip
 
 # activation  a tensor computed from the model's inputs (or a constant that stands in for one)
 # weight      quantized per channel when it is a constant; otherwise it counts as an activation

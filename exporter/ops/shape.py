@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from exporter.ops.lowering import NEW, Lowering, View, identity
-from exporter.ops.op import ANY, Float, InputRole, Op, Same
+from exporter.ops.op import ANY, InputRole, Op, Same
 
 __all__ = ["ROWS"]
 
@@ -186,5 +186,4 @@ ROWS = (
     Op("Concat", Same(), lower=concat, types=ANY),
     Op("Expand", Same(), _TAIL, lower=expand, types=("float32", "int32", "bool")),
     Op("Tile", Same(), _TAIL, lower=tile, types=("float32", "int32", "int64", "bool")),
-    Op("Shape", Float("computes a shape"), ("static",)),
 )
