@@ -7,10 +7,10 @@ from exporter.ops import (
     blocks,
     conv,
     elementwise,
-    families,
     gather,
     generate,
     matmul,
+    movement,
     norm,
     padding,
     pool,
@@ -19,14 +19,15 @@ from exporter.ops import (
     scatter,
     selection,
     shape,
+    slicing,
 )
 from exporter.ops.op import Fixed, Float, Free, Int8Rule, Op, Same
 
 __all__ = ["OPS", "Fixed", "Float", "Free", "Int8Rule", "Op", "Same"]
 
 _FAMILIES = (
-    activation, blocks, conv, elementwise, families, gather, generate, matmul, norm, padding, pool, reduce, resize,
-    scatter, selection, shape,
+    activation, blocks, conv, elementwise, gather, generate, matmul, movement, norm, padding, pool, reduce, resize,
+    scatter, selection, shape, slicing,
 )  # fmt: skip
 
 OPS: dict[str, Op] = {row.type: row for family in _FAMILIES for row in family.ROWS}

@@ -116,7 +116,9 @@ def compress(ctx: Lowering) -> None:
     """GATHER of the places where a constant condition holds."""
     wanted = ctx.const(1)
     if wanted is None:
-        raise ctx.refuse("condition", "computed at run time: so is the shape", "multiply by the condition, or use Where")
+        raise ctx.refuse(
+            "condition", "computed at run time: so is the shape", "multiply by the condition, or use Where"
+        )
     axis = ctx.attr("axis")
     places = np.flatnonzero(wanted)
     view = ctx.input(0)

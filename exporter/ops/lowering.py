@@ -157,6 +157,9 @@ class Program:
     def reshape_into(self, tensor: Tensor, result: Tensor) -> None:
         """RESHAPE into a given tensor; at most one axis may follow the batch, written as -1."""
         sizes = [-1 if i in result.dynamic else size for i, size in enumerate(result.shape)]
+        if sizes.count(-1) > 1 or (-1 in sizes and 0 in sizes):
+            found = f"{result.name!r} has the batch in two dimensions, or no elements at all"
+            raise UnsupportedError(result.name, "Reshape", "shape", found, "export with a fixed batch")
         target = self.constant(np.asarray(sizes, np.int32), stem="shape")
         self.emit("RESHAPE", [tensor, target], [result], "ReshapeOptions", newShape=sizes)
 

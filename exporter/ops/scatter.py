@@ -218,14 +218,13 @@ def tensor_scatter(ctx: Lowering) -> None:
         place = steps.wrapped(place, length)
     inside = steps.binary("LOGICAL_AND", steps.binary("GREATER_EQUAL", place, 0), steps.binary("LESS", place, many))
     safe = steps.binary("MINIMUM", steps.binary("MAXIMUM", place, 0), many - 1)
-    update = carried(ctx, update)
     picked = ctx.program.temp(update, past.shape, past.dynamic, f"{ctx.result.name}/update")
     batch = 0 if safe.shape[0] == 1 and not safe.dynamic else 1
     rows = steps.reshape(safe, safe.shape[1:]) if batch == 0 else safe
-    ctx.emit("GATHER", [update, rows], [picked], "GatherOptions", axis=1, batchDims=batch)
+    with delivering(ctx, picked) as target:
+        ctx.emit("GATHER", [carried(ctx, update), rows], [target], "GatherOptions", axis=1, batchDims=batch)
     inside = steps.reshape(inside, (*inside.shape, *[1] * (rank - 2)), inside.dynamic)
-    with delivering(ctx, ctx.output(layout)) as target:
-        ctx.emit("SELECT_V2", [inside, picked, carried(ctx, past)], [target], "SelectV2Options")
+    ctx.emit("SELECT_V2", [inside, picked, past], [ctx.output(layout)], "SelectV2Options")
 
 
 def _replaces(node: ir.Node) -> bool:

@@ -78,8 +78,7 @@ def one_hot(ctx: Lowering) -> None:
     hot = steps.new(np.bool_, result.shape, result.dynamic)
     truths = [steps.constant(t, np.bool_) for t in (True, False)]
     ctx.emit("ONE_HOT", [indices, ctx.number(depth, np.int32), *truths], [hot], "OneHotOptions", axis=place)
-    with delivering(ctx, result) as target:
-        ctx.emit("SELECT_V2", [hot, carried(ctx, on), carried(ctx, off)], [target], "SelectV2Options")
+    ctx.emit("SELECT_V2", [hot, on, off], [result], "SelectV2Options")
 
 
 def _number(ctx: Lowering, index: int) -> Tensor:
@@ -115,9 +114,7 @@ def trilu(ctx: Lowering) -> None:
     keep = ctx.program.convert(View(keep, (0, 1)), wanted).tensor
     quant = view.tensor.quant
     zero = ctx.program.constant(np.asarray(0 if quant is None else quant.zero_point, view.tensor.dtype), quant)
-    with delivering(ctx, ctx.output(view.layout)) as target:
-        operands = [keep, carried(ctx, view.tensor), carried(ctx, zero)]
-        ctx.emit("SELECT_V2", operands, [target], "SelectV2Options")
+    ctx.emit("SELECT_V2", [keep, view.tensor, zero], [ctx.output(view.layout)], "SelectV2Options")
 
 
 def where(ctx: Lowering) -> None:
