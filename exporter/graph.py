@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
@@ -17,6 +18,7 @@ __all__ = [
     "constant",
     "consumers",
     "fresh_name",
+    "infer_shapes",
     "is_graph_output",
     "only_consumer",
     "shape_of",
@@ -81,6 +83,39 @@ def add_initializer(graph: ir.Graph, name: str, array: npt.NDArray[np.generic] |
     value = ir.Value(name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value
+
+
+_SHAPING = 1 << 16  # bytes; constants that decide a shape are smaller
+
+
+def infer_shapes(model: ir.Model) -> None:
+    """Fill in shapes and types with onnx's inference, which sees small constants and never copies large ones.
+
+    What it cannot find out stays as it was. (onnx_ir's own pass hands every initializer over as an input, whose numbers
+    inference must not trust, so that a Resize by constant scales keeps an unknown shape.)
+    """
+    copy = model.clone()
+    for name, value in list(copy.graph.initializers.items()):
+        if value.const_value is None or value.const_value.nbytes > _SHAPING:
+            del copy.graph.initializers[name]
+            if value not in copy.graph.inputs:
+                copy.graph.inputs.append(value)
+    proto = ir.to_proto(copy)
+    try:
+        proto = onnx.shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True)
+    except onnx.shape_inference.InferenceError:
+        return  # shapes that contradict each other: whoever needs one says which
+    _take_shapes(model.graph, proto.graph)
+
+
+def _take_shapes(graph: ir.Graph, proto: onnx.GraphProto) -> None:
+    found = {info.name: info for info in [*proto.value_info, *proto.output]}
+    for node in graph:
+        for value in node.outputs:
+            if value.name in found:
+                typed = ir.from_proto(found[value.name])
+                value.shape = typed.shape if typed.shape is not None else value.shape
+                value.type = typed.type if typed.type is not None else value.type
 
 
 def verify(model: ir.Model, after: str) -> None:

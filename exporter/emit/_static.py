@@ -4,34 +4,50 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator, Mapping
 
+import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 import onnxscript.optimizer
 
+from exporter import graph
 from exporter.errors import UnsupportedError
 
 __all__ = ["Shapes", "fix_batch"]
 
 Shapes = dict[str, tuple[tuple[int, ...], frozenset[int]]]
+_FOLDED = 1 << 22  # elements; larger constants are not computed again
+_MOVES = frozenset({"Transpose", "Reshape", "Identity"})
 
 
 def fix_batch(model: ir.Model) -> tuple[ir.Model, Shapes]:
     """A folded copy with batch 1, and for every value its shape and the axes that grow with the batch.
 
-    Raises UnsupportedError for a dynamic dimension other than the first, and for a shape that inference cannot find.
+    Raises UnsupportedError for a dynamic dimension other than the first, for a shape that inference cannot find, and
+    for numbers computed from the batch.
     """
     symbols = _symbols(model)
     one = _fixed(model, 1)
     sizes = _sizes(one)
-    moved = _sizes(_fixed(model, 2)) if symbols else sizes
+    if not symbols:
+        return one, {name: (shape, frozenset()) for name, shape in sizes.items()}
+    two = _fixed(model, 2)
+    moved = _sizes(two)
+    _check_constants(one, two)
     shapes: Shapes = {}
     for name, shape in sizes.items():
-        other = moved.get(name, shape)
+        other = moved.get(name)
+        if other is None:
+            raise _follows(name, "its shape at another batch is not known")
         if len(other) != len(shape):
-            raise UnsupportedError(name, "tensor", "shape", "its rank follows the batch", "export with a fixed batch")
+            raise _follows(name, "its rank follows the batch")
         shapes[name] = shape, frozenset(i for i, (a, b) in enumerate(zip(shape, other, strict=True)) if a != b)
     return one, shapes
+
+
+def _follows(name: str, found: str) -> UnsupportedError:
+    return UnsupportedError(name, "tensor", "shape", found, "export with a fixed batch")
 
 
 def _symbols(model: ir.Model) -> set[str]:
@@ -62,15 +78,60 @@ def _fixed(model: ir.Model, batch: int) -> ir.Model:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            onnxscript.optimizer.optimize(copy, num_iterations=2, output_size_limit=1 << 22)
+            graph.infer_shapes(copy)
+            onnxscript.optimizer.optimize(copy, num_iterations=2, output_size_limit=_FOLDED)
             passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(copy)
+            _turn_constants(copy.graph)
             passes.RemoveUnusedNodesPass()(copy)
-            return passes.ShapeInferencePass(data_prop=True)(copy).model
+            graph.infer_shapes(copy)
+            return copy
     finally:
         logging.disable(level)
 
 
-def _sizes(model: ir.Model) -> dict[str, tuple[int, ...]]:
+def _turn_constants(g: ir.Graph) -> None:
+    """Large constants behind Transpose and Reshape: another view of the same memory, whatever their size."""
+    for node in list(g):
+        array = graph.constant(node.inputs[0]) if node.op_type in _MOVES and node.domain == "" else None
+        if array is None or array.size <= _FOLDED or node.outputs[0].is_graph_output():
+            continue
+        if node.op_type == "Transpose":
+            turned = array.transpose(node.attributes.get_ints("perm", tuple(reversed(range(array.ndim)))))
+        elif node.op_type == "Reshape":
+            target = node.outputs[0].shape
+            if target is None or not all(isinstance(d, int) for d in target):
+                continue
+            turned = array.reshape([int(d) for d in target])  # type: ignore[arg-type]
+        else:
+            turned = array
+        name = graph.fresh_name(g, f"{node.outputs[0].name}_constant")
+        value = graph.add_initializer(g, name, turned)
+        node.outputs[0].replace_all_uses_with(value)
+        g.remove(node, safe=True)
+
+
+def _check_constants(one: ir.Model, two: ir.Model) -> None:
+    """What folds to different numbers for another batch was computed from it, and would be wrong for all but one."""
+    other = {v.name: v for v in _constants(two)}
+    for value in _constants(one):
+        twin = other.get(value.name)
+        if twin is None or twin.const_value is value.const_value:
+            continue
+        first, second = graph.constant(value), graph.constant(twin)
+        if first is None or second is None or first.dtype.kind not in "fbc":
+            continue  # integers are shapes, which are compared tensor by tensor
+        same = first.ndim == second.ndim and all(a in {1, b} for a, b in zip(first.shape, second.shape, strict=True))
+        if not same or not np.array_equal(
+            np.broadcast_to(first, second.shape), second, equal_nan=first.dtype.kind in "fc"
+        ):
+            raise _follows(value.name or "", "its numbers are computed from the batch")
+
+
+def _constants(model: ir.Model) -> Iterator[ir.Value]:
+    return iter(model.graph.initializers.values())
+
+
+def _sizes(model: ir.Model) -> Mapping[str, tuple[int, ...]]:
     found = {}
     values = [*model.graph.inputs, *model.graph.initializers.values()]
     for value in [*values, *(v for node in model.graph for v in node.outputs)]:

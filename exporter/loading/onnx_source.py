@@ -47,7 +47,7 @@ def from_proto(proto: onnx.ModelProto, where: str = "the model") -> ir.Model:
     try:
         with silence():
             if opset and opset < OPSET:
-                proto = onnx.version_converter.convert_version(proto, OPSET)
+                proto = onnx.version_converter.convert_version(_with_declared_constants(proto), OPSET)
             model = ir.from_proto(proto)
     except Exception as error:
         if opset < OPSET:
@@ -55,6 +55,18 @@ def from_proto(proto: onnx.ModelProto, where: str = "the model") -> ir.Model:
             raise LoadError(what, "export it again at a newer opset") from error
         raise LoadError(f"{where} is not a sound ONNX model: {first_line(error)}") from error
     return canonical(model, where)
+
+
+def _with_declared_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The converter knows only graphs of IR 3, in which every initializer is an input too."""
+    known = {v.name for v in proto.graph.input}
+    missing = [t for t in proto.graph.initializer if t.name not in known]
+    if missing:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(proto)
+        copy.graph.input.extend(onnx.helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in missing)
+        return copy
+    return proto
 
 
 def canonical(model: ir.Model, where: str = "the model") -> ir.Model:

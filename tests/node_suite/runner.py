@@ -121,7 +121,7 @@ def run_case(case: Any) -> Result:
 
 
 def _attempt(case: Any, *, constants: bool) -> Result:
-    from exporter.errors import UnsupportedError
+    from exporter.errors import KbitError
 
     how = "constants" if constants else "as given"
     ops = _ops(case)
@@ -138,7 +138,7 @@ def _attempt(case: Any, *, constants: bool) -> Result:
         del model.graph.input[1:]
     try:
         data = _emit(model)
-    except UnsupportedError as error:
+    except KbitError as error:
         return Result(case.name, "refused", str(error), how, ops)
     except Exception as error:
         return Result(case.name, "crashed", f"emit: {type(error).__name__}: {error}", how, ops)
