@@ -98,10 +98,10 @@ def _turn_constants(g: ir.Graph) -> None:
         if node.op_type == "Transpose":
             turned = array.transpose(node.attributes.get_ints("perm", tuple(reversed(range(array.ndim)))))
         elif node.op_type == "Reshape":
-            target = node.outputs[0].shape
-            if target is None or not all(isinstance(d, int) for d in target):
+            target = _whole(node.outputs[0])
+            if target is None:
                 continue
-            turned = array.reshape([int(d) for d in target])  # type: ignore[arg-type]
+            turned = array.reshape(target)
         else:
             turned = array
         name = graph.fresh_name(g, f"{node.outputs[0].name}_constant")
@@ -135,6 +135,12 @@ def _sizes(model: ir.Model) -> Mapping[str, tuple[int, ...]]:
     found = {}
     values = [*model.graph.inputs, *model.graph.initializers.values()]
     for value in [*values, *(v for node in model.graph for v in node.outputs)]:
-        if value.name and value.shape is not None and all(isinstance(d, int) for d in value.shape):
-            found[value.name] = tuple(int(d) for d in value.shape)  # type: ignore[arg-type]
+        shape = _whole(value)
+        if value.name and shape is not None:
+            found[value.name] = shape
     return found
+
+
+def _whole(value: ir.Value) -> tuple[int, ...] | None:
+    shape = tuple(d for d in value.shape or () if isinstance(d, int))
+    return shape if value.shape is not None and len(shape) == len(value.shape) else None

@@ -79,6 +79,8 @@ class _Emitter(Values):
         for node in self.model.graph:
             if node.op_type == _QUANTIZE and node.domain == "":
                 self._quantize(node)
+            elif node.op_type == "Constant" and graph.constant(node.outputs[0]) is not None:
+                continue  # a graph output; any other one is an initializer by now
             elif id(node) not in skipped and not (node.op_type == _DEQUANTIZE and node.domain == ""):
                 skipped.update(self._lower(node))
         for value in self.model.graph.outputs:
@@ -133,7 +135,16 @@ class _Emitter(Values):
         array = graph.constant(value)
         if array is not None:
             return View(self.program.constant(array, stem=value.name or "constant"), identity(array.ndim))
-        return self._bound[id(value)]
+        return self._held(value)
+
+    def _held(self, value: ir.Value) -> View:
+        found = self._bound.get(id(value))
+        if found is None:
+            node = value.producer()
+            op, index = ("input", 0) if node is None else (node.op_type, value.index() or 0)
+            where = (node.name if node is not None else value.name) or ""
+            raise UnsupportedError(where, op, "", f"its output {index} ({value.name!r}) has no TFLite form here")
+        return found
 
     def _behind_dequantize(self, node: ir.Node, value: ir.Value, integer: bool) -> View:
         found = self.constant(value)
@@ -145,7 +156,7 @@ class _Emitter(Values):
             return View(self.program.constant(real, stem=value.name or "constant"), identity(array.ndim))
         stored = node.inputs[0]
         assert stored is not None
-        source = self._bound[id(stored)]
+        source = self._held(stored)
         if integer:
             return source
         if id(stored) not in self._float:
@@ -211,7 +222,7 @@ class _Emitter(Values):
         self._bound[id(value)] = View(tensor, layout)
 
     def _output(self, value: ir.Value) -> None:
-        view = self._bound[id(value)] if value.dtype in {ir.DataType.INT8} else self.view(value, integer=False)
+        view = self._held(value) if value.dtype in {ir.DataType.INT8} else self.view(value, integer=False)
         rank = len(self.shape(value))
         layout = CHANNELS_LAST if self.channels_last and rank == 4 else identity(rank)
         tensor = self.program.convert(view, layout).tensor
