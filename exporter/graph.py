@@ -20,6 +20,7 @@ __all__ = [
     "fresh_name",
     "infer_shapes",
     "is_graph_output",
+    "node_name",
     "only_consumer",
     "shape_of",
     "verify",
@@ -62,6 +63,11 @@ def attribute(node: ir.Node, name: str, default: object = None) -> object:
         return default
     value = found.value
     return tuple(value) if isinstance(value, (list, tuple)) else value
+
+
+def node_name(node: ir.Node) -> str:
+    """The name that the plan, keep_float and the reports use."""
+    return node.name or node.outputs[0].name or node.op_type
 
 
 def fresh_name(graph: ir.Graph, stem: str) -> str:

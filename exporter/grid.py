@@ -24,6 +24,8 @@ __all__ = [
     "dequantize",
     "grouped",
     "pack_bits",
+    "pack_planes",
+    "plane_widths",
     "qparams_from_range",
     "qparams_of_least_error",
     "quantize",
@@ -32,6 +34,7 @@ __all__ = [
     "spread",
     "ungrouped",
     "unpack_bits",
+    "unpack_planes",
 ]
 
 _Number = TypeVar("_Number", np.float32, np.int32)
@@ -236,6 +239,41 @@ def unpack_bits(packed: npt.NDArray[np.uint8], bits: int, count: int, *, signed:
     planes = np.unpackbits(packed, count=count * bits, bitorder="little").reshape(count, bits)
     values = np.packbits(planes, axis=1, bitorder="little").reshape(count).astype(np.int32)
     return np.where(values >= 1 << (bits - 1), values - (1 << bits), values) if signed else values
+
+
+def pack_planes(codes: npt.NDArray[np.integer], bits: int) -> npt.NDArray[np.uint8]:
+    """Codes of 1 to 8 bits, eight at a time: u8[ceil(n / 8), bits], the last eight filled with zeros.
+
+    ``bits`` is 8 or a sum of 4, 2 and 1; in this order each part takes that many bytes and holds so many bits of all
+    eight codes, the lowest first, low bits first within a byte. So it unpacks with shifts of whole arrays, and 1, 2
+    and 4 bits lie as in ONNX's uint2 and uint4.
+    """
+    _check_width(bits)
+    flat = np.asarray(codes).reshape(-1)
+    rows = np.pad(flat, (0, -flat.size % 8)).reshape(-1, 8).astype(np.uint8)
+    parts, shift = [], 0
+    for width in plane_widths(bits):
+        part = (rows >> np.uint8(shift)) & np.uint8((1 << width) - 1)
+        shifts = np.arange(0, 8, width, dtype=np.uint8)
+        parts.append((part.reshape(len(rows), width, 8 // width) << shifts).sum(axis=2, dtype=np.uint8))
+        shift += width
+    return np.concatenate(parts, axis=1) if len(rows) else np.zeros((0, bits), np.uint8)
+
+
+def unpack_planes(packed: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
+    """The inverse of pack_planes: u8[count]."""
+    bits = packed.shape[1]
+    codes, start, shift = np.zeros((len(packed), 8), np.uint8), 0, 0
+    for width in plane_widths(bits):
+        part = packed[:, start : start + width, None] >> np.arange(0, 8, width, dtype=np.uint8)
+        codes |= (part.reshape(len(packed), 8) & np.uint8((1 << width) - 1)) << np.uint8(shift)
+        start, shift = start + width, shift + width
+    return codes.reshape(-1)[:count]
+
+
+def plane_widths(bits: int) -> list[int]:
+    """The parts of a width: 4, 2 and 1 as they sum up to it; 8 is one part."""
+    return [width for width in (8, 4, 2, 1) if bits & width]
 
 
 def _check_width(bits: int) -> None:

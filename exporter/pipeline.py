@@ -107,7 +107,7 @@ def run(
     channels_last = any(len(spec.shape) == 4 for spec in inputs.values())
     files = {"float": packing.onnx_bytes(emit_onnx(model))}
     if "onnxruntime" in recipe.targets.runtimes:
-        files["onnxruntime"] = packing.onnx_bytes(emit_onnx(quantized))
+        files["onnxruntime"] = packing.onnx_bytes(emit_onnx(quantized, plan))
     if "tflite" in recipe.targets.runtimes:
         files["tflite"] = emit_tflite(quantized, channels_last=channels_last)
     artifacts = packing.artifacts(files, model, quantized, plan, channels_last=channels_last)

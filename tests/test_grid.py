@@ -271,6 +271,17 @@ def test_packing_round_trip(bits: int, signed: bool, data: st.DataObject) -> Non
     assert np.array_equal(grid.unpack_bits(packed, bits, len(integers), signed=signed), integers)
 
 
+@EXAMPLES
+@given(st.integers(1, 8), st.data())
+def test_planes_round_trip(bits: int, data: st.DataObject) -> None:
+    codes = data.draw(hnp.arrays(np.uint8, st.integers(0, 40), elements=st.integers(0, (1 << bits) - 1)))
+    packed = grid.pack_planes(codes, bits)
+    assert packed.shape == (-(-len(codes) // 8), bits)
+    assert np.array_equal(grid.unpack_planes(packed, len(codes)), codes)
+    if bits in {1, 2, 4, 8} and len(codes) % 8 == 0:
+        assert np.array_equal(packed.reshape(-1), grid.pack_bits(codes, bits))
+
+
 @pytest.mark.parametrize("kind", [TensorProto.INT4, TensorProto.UINT4])
 def test_four_bits_are_packed_as_onnx_does(kind: int) -> None:
     signed = kind == TensorProto.INT4

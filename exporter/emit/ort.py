@@ -12,15 +12,18 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 from exporter import graph
+from exporter.emit.low_bits import place_weights
+from exporter.types import Plan
 
 __all__ = ["emit_onnx"]
 
 _IR_VERSION = 10  # opset 21; newer opsets keep their own
 
 
-def emit_onnx(model: ir.Model) -> ir.Model:
+def emit_onnx(model: ir.Model, plan: Plan | None = None) -> ir.Model:
     """A new graph for ONNX Runtime's CPU kernels; same names, same numbers. A float graph comes back as it is.
 
+    plan  what ``model`` was made of by ``apply``; without it every weight keeps the form that it has
     int8 graph inputs and outputs (``io = "int8"``) keep their type. Metadata of the export (paths, stack traces)
     is left out.
     """
@@ -30,6 +33,8 @@ def emit_onnx(model: ir.Model) -> ir.Model:
         max(_IR_VERSION, result.ir_version) if result.graph.opset_imports.get("", 0) > 21 else _IR_VERSION
     )
     result.producer_name, result.producer_version = "kbit", None
+    if plan is not None:
+        place_weights(result, plan)
     _bridge_edges(result.graph)
     _to_unsigned(result.graph)
     common_passes.RemoveUnusedNodesPass()(result)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from exporter.emit.unpack import read_packed
 from exporter.errors import LoadError
 from exporter.graph import constant
 from exporter.inspection.kernels import onnxruntime_kernels
@@ -71,10 +72,12 @@ def _schemes(graph: ir.Graph) -> tuple[TensorScheme, ...]:
         zero = constant(node.inputs[2]) if len(node.inputs) > 2 else None
         zero = np.zeros(1, np.uint8) if zero is None else zero
         dtype = integers.dtype or ir.DataType.from_numpy(zero.dtype)
+        maker = None if node.inputs[0] is None else node.inputs[0].producer()
+        packed = None if maker is None else read_packed(maker)
         rows[integers.name or ""] = TensorScheme(
             name=integers.name or "",
             role=_role(integers, dtype),
-            bits=int(dtype.itemsize * 8),
+            bits=packed or int(dtype.itemsize * 8),
             per=_per(node, scale),
             scale=(float(scale.min()), float(scale.max())),
             zero_point=(int(zero.min()), int(zero.max())),
@@ -83,9 +86,11 @@ def _schemes(graph: ir.Graph) -> tuple[TensorScheme, ...]:
 
 
 def _stored(value: ir.Value | None) -> ir.Value | None:
-    """What lies in the file: narrow weights go through a Cast that the runtime folds."""
+    """What lies in the file: narrow weights go through nodes that the runtime folds."""
     producer = None if value is None else value.producer()
-    return producer.inputs[0] if producer is not None and producer.op_type == "Cast" else value
+    if producer is None or (producer.op_type != "Cast" and read_packed(producer) is None):
+        return value
+    return producer.inputs[0]
 
 
 def _role(integers: ir.Value, dtype: ir.DataType) -> str:

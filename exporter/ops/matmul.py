@@ -9,14 +9,15 @@ from exporter.ops.conv import bias_tensor
 from exporter.ops.lowering import Array, Lowering, Quant, Tensor, identity
 from exporter.ops.op import Free, Op
 
-__all__ = ["ROWS"]
+__all__ = ["ROWS", "plain_gemm"]
 
 
 def _gemm_axis(node: ir.Node) -> int:
     return 0 if node.attributes.get_int("transB", 0) else 1
 
 
-def _plain_gemm(node: ir.Node) -> bool:
+def plain_gemm(node: ir.Node) -> bool:
+    """A Gemm that is x @ w + b."""
     numbers = [node.attributes.get_float(n, 1.0) for n in ("alpha", "beta")]
     return numbers == [1.0, 1.0] and not node.attributes.get_int("transA", 0)
 
@@ -107,7 +108,7 @@ ROWS = (
         weight_axis=_gemm_axis,
         lower=gemm,
         fuses=True,
-        int8_when=_plain_gemm,
+        int8_when=plain_gemm,
     ),
     Op(
         "MatMul",

@@ -31,6 +31,8 @@ def unshare(model: ir.Model) -> None:
 
 def _reading(node: ir.Node, index: int, value: ir.Value) -> object:
     """How this use would quantize the constant: uses with the same answer may share it."""
+    if node.op_type == "Gather" and index == 0 and graph.attribute(node, "axis", 0) == 0:
+        return "weight", 0  # a table whose rows are also the outputs of a tied layer
     row = OPS.get(node.op_type)
     role = row.role(index) if row is not None else "static"
     if role != "weight" or row is None or row.weight_axis is None:

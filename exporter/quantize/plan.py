@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from exporter import grid
+from exporter import graph, grid
 from exporter.errors import PlanError
 from exporter.ops import OPS, Fixed, Same
 from exporter.quantize.regions import activation_inputs, find_regions, fused_activation
 from exporter.quantize.sums import align_sums
 from exporter.quantize.ties import Ties
 from exporter.quantize.weights import plan_constants, plan_stored
-from exporter.quantize.wishes import Wish, node_name, wishes
+from exporter.quantize.wishes import Wish, wishes
 from exporter.recipe import Quantize
 from exporter.types import Plan, QParams, Scheme, TensorPlan, TensorStats
 
@@ -61,11 +61,11 @@ def make_plan(
         if clash is None:
             break
         nodes.remove(clash)
-        reasons[node_name(clash)] = "joins a tensor of fixed scale with others"
+        reasons[graph.node_name(clash)] = "joins a tensor of fixed scale with others"
     tensors = _plan_activations(ties, fixed, stats, observe, quantize.observer)
     _align(nodes, ties, fixed, tensors)
     for node in nodes:
-        plan_constants(node, tensors, wanted[node_name(node)])
+        plan_constants(node, tensors, wanted[graph.node_name(node)])
     dynamic = _plan_rest(model, nodes, wanted, tensors)
     for name in dynamic:
         reasons.pop(name, None)
@@ -79,14 +79,14 @@ def _plan_rest(
     inside = {id(node) for node in integer}
     dynamic = {}
     for node in model.graph:
-        wish = wanted[node_name(node)]
+        wish = wanted[graph.node_name(node)]
         if id(node) in inside or (wish.activations in {"int8", "int16"} and node.op_type != "Gather"):
             continue
         found = plan_stored(node, wish)
         if found is not None:
             tensors.setdefault(found[0].name, found[0])
             if found[1]:
-                dynamic[node_name(node)] = wish.source or "quantize.activations is dynamic"
+                dynamic[graph.node_name(node)] = wish.source or "quantize.activations is dynamic"
     return dynamic
 
 

@@ -9,7 +9,8 @@ import onnx_ir as ir
 
 from exporter import graph
 from exporter.ops import OPS, Float, Op
-from exporter.quantize.wishes import FLOAT_WEIGHTS, Wish, node_name
+from exporter.ops.matmul import plain_gemm
+from exporter.quantize.wishes import FLOAT_WEIGHTS, Wish
 
 __all__ = ["Regions", "activation_inputs", "find_regions", "fused_activation", "is_float"]
 
@@ -58,11 +59,11 @@ def find_regions(model: ir.Model, wanted: Mapping[str, Wish]) -> Regions:
     reasons: dict[str, str] = {}
     candidates: list[ir.Node] = []
     for node in nodes:
-        why = _why_float(node, wanted[node_name(node)])
+        why = _why_float(node, wanted[graph.node_name(node)])
         if why is None:
             candidates.append(node)
         elif any(is_float(v) for v in [*node.inputs, *node.outputs]):
-            reasons[node_name(node)] = why
+            reasons[graph.node_name(node)] = why
     candidates = _anchored(candidates, reasons)
     return Regions(tuple(candidates), reasons)
 
@@ -91,11 +92,8 @@ def _weights_unfit(node: ir.Node, row: Op) -> str | None:
             return "its bias is not a constant of one dimension"
         if node.op_type == "Conv" and index == 1 and array is None:
             return "its weight is not a constant"
-    if node.op_type == "Gemm":
-        transposed = node.attributes.get_int("transA", 0)
-        scaled = node.attributes.get_float("alpha", 1.0) != 1.0 or node.attributes.get_float("beta", 1.0) != 1.0
-        if transposed or scaled or graph.constant(node.inputs[1]) is None:
-            return "a Gemm with transA, alpha, beta or a computed weight has no integer form"
+    if node.op_type == "Gemm" and (not plain_gemm(node) or graph.constant(node.inputs[1]) is None):
+        return "a Gemm with transA, alpha, beta or a computed weight has no integer form"
     if node.op_type == "Clip" and any(v is not None and graph.constant(v) is None for v in node.inputs[1:]):
         return "its bounds are not constants"
     return None
@@ -122,5 +120,5 @@ def _anchored(candidates: list[ir.Node], reasons: dict[str, str]) -> list[ir.Nod
         if find(id(node)) in worth:
             kept.append(node)
         else:
-            reasons[node_name(node)] = "all its neighbours run in float"
+            reasons[graph.node_name(node)] = "all its neighbours run in float"
     return kept

@@ -12,8 +12,9 @@ import onnx_ir as ir
 from exporter import graph, grid
 from exporter.errors import PlanError
 from exporter.ops import OPS, Op
+from exporter.ops.matmul import plain_gemm
 from exporter.quantize.schemes import initial_qparams, weight_scheme
-from exporter.quantize.wishes import FLOAT_WEIGHTS, Wish, node_name
+from exporter.quantize.wishes import FLOAT_WEIGHTS, Wish
 from exporter.types import Grain, PerChannel, PerGroup, PerTensor, QParams, Scheme, TensorPlan
 
 __all__ = ["bias_of", "plan_constants", "plan_stored"]
@@ -70,7 +71,7 @@ def _fits(node: ir.Node, array: npt.NDArray[np.generic]) -> bool:
         return array.size >= _FEWEST and array.ndim == 2 and graph.attribute(node, "axis", 0) == 0
     if node.op_type == "MatMul":
         return array.ndim == 2
-    return node.op_type != "Gemm" or not node.attributes.get_int("transA", 0)
+    return node.op_type != "Gemm" or plain_gemm(node)
 
 
 def _stored_grain(node: ir.Node, array: Floats, wish: Wish) -> Grain:
@@ -92,7 +93,7 @@ def _channel_axis(node: ir.Node, array: npt.NDArray[np.generic]) -> int:
 def _weight(node: ir.Node, name: str, array: Floats, tensors: Mapping[str, TensorPlan], wish: Wish) -> TensorPlan:
     row = OPS[node.op_type]
     if isinstance(wish.granularity, int):
-        found = f"node {node_name(node)!r}: groups of {wish.granularity} with {wish.activations} activations"
+        found = f"node {graph.node_name(node)!r}: groups of {wish.granularity} with {wish.activations} activations"
         raise PlanError(found, 'no integer kernel has them: activations = "dynamic" or "float", or no group')
     per_channel = row.weight_axis is not None and array.ndim >= 2 and not (node.op_type == "MatMul" and array.ndim > 2)
     grain: Grain = PerTensor()

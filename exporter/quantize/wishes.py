@@ -12,7 +12,7 @@ from exporter import graph
 from exporter.errors import PlanError
 from exporter.recipe import Granularity, Quantize
 
-__all__ = ["FLOAT_WEIGHTS", "Wish", "node_name", "wishes"]
+__all__ = ["FLOAT_WEIGHTS", "Wish", "wishes"]
 
 FLOAT_WEIGHTS = frozenset({"float", "float16"})
 _KEYS = ("weights", "activations", "granularity", "symmetric", "rounder")
@@ -31,18 +31,13 @@ class Wish:
     source: str = ""
 
 
-def node_name(node: ir.Node) -> str:
-    """The name that the plan, keep_float and the reports use."""
-    return node.name or node.outputs[0].name or node.op_type
-
-
 def wishes(model: ir.Model, quantize: Quantize) -> dict[str, Wish]:
     """By node name, for every node. Raises PlanError for a pattern that matches nothing."""
     nodes = list(model.graph)
     _check_patterns(nodes, quantize)
     general = Wish(*(getattr(quantize, key) for key in _KEYS))
     table = replace(general, weights=_embeddings(quantize), rounder="auto")
-    return {node_name(n): _wish(n, table if n.op_type == "Gather" else general, quantize) for n in nodes}
+    return {graph.node_name(n): _wish(n, table if n.op_type == "Gather" else general, quantize) for n in nodes}
 
 
 def _embeddings(quantize: Quantize) -> str:
@@ -53,7 +48,7 @@ def _embeddings(quantize: Quantize) -> str:
 
 def _wish(node: ir.Node, wish: Wish, quantize: Quantize) -> Wish:
     for pattern in quantize.keep_float:
-        if fnmatchcase(node_name(node), pattern):
+        if fnmatchcase(graph.node_name(node), pattern):
             return replace(wish, weights="float", activations="float", source=f"quantize.keep_float {pattern!r}")
     for override in quantize.override:
         if _matches(node, override.match):
@@ -63,15 +58,15 @@ def _wish(node: ir.Node, wish: Wish, quantize: Quantize) -> Wish:
 
 
 def _matches(node: ir.Node, pattern: str) -> bool:
-    names = [node_name(node), node.op_type]
+    names = [graph.node_name(node), node.op_type]
     names += [v.name for v in node.inputs if v is not None and v.name and graph.constant(v) is not None]
     return any(fnmatchcase(name, pattern) for name in names)
 
 
 def _check_patterns(nodes: list[ir.Node], quantize: Quantize) -> None:
-    some = ", ".join(node_name(n) for n in nodes[:3])
+    some = ", ".join(graph.node_name(n) for n in nodes[:3])
     for pattern in quantize.keep_float:
-        if not any(fnmatchcase(node_name(n), pattern) for n in nodes):
+        if not any(fnmatchcase(graph.node_name(n), pattern) for n in nodes):
             raise PlanError(f"quantize.keep_float: no node matches {pattern!r}", f"names look like: {some}")
     for override in quantize.override:
         if not any(_matches(n, override.match) for n in nodes):

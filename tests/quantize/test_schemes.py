@@ -22,14 +22,14 @@ from tests.quantize.graphs import model_of, noise, run, stats_of
 
 WIDTHS = [name for name in get_args(Weights) if not name.startswith("float")]
 NET = """main (float[N,4,8,8] x) => (float[N,6] y) {
-    c = Conv<pads=[1,1,1,1]>(x, w, b)  r = Relu(c)  d = Conv<group=8, pads=[1,1,1,1]>(r, v, b)
+    c = Conv<pads=[1,1,1,1]>(x, w, b)  r = Relu(c)  d = Conv<group=8, pads=[1,1,1,1]>(r, v, a)
     g = GlobalAveragePool(d)  f = Flatten(g)  y = Gemm<transB=1>(f, m, k) }"""
 LINEAR = "main (float[N,64] x) => (float[N,6] y) { h = MatMul(x, p)  y = Gemm<transB=1>(h, m, k) }"
 TABLE = "main (int64[N,5] ids) => (float[N,5,6] y) { e = Gather(t, ids)  y = MatMul(e, p) }"
 
 
 def net():
-    model = model_of(NET, w=noise(8, 4, 3, 3), b=noise(8), v=noise(8, 1, 3, 3), m=noise(6, 8), k=noise(6))
+    model = model_of(NET, w=noise(8, 4, 3, 3), b=noise(8), a=noise(8), v=noise(8, 1, 3, 3), m=noise(6, 8), k=noise(6))
     return model, stats_of(model, {"x": noise(8, 4, 8, 8)})
 
 
