@@ -29,7 +29,7 @@ def weight_scheme(name: str, array: npt.NDArray[np.float32], grain: Grain, symme
     if name.startswith("nf"):
         return Codebook(name, _levels(_normal_float(int(name.removeprefix("nf")))), grain)
     if name.startswith("kmeans"):
-        return Codebook(name, _kmeans(array, grain, 1 << int(name.removeprefix("kmeans"))), grain)
+        return Codebook(name, _kmeans(array, grain, int(name.removeprefix("kmeans"))), grain)
     bits = int(name.removeprefix("int"))
     return Scheme(bits, symmetric=bits == 8 or symmetric is not False, grain=grain)
 
@@ -53,18 +53,23 @@ def _normal_float(bits: int) -> npt.NDArray[np.float64]:
     return np.array([*negative, 0.0, *reversed(positive)]) / positive[0]
 
 
-def _kmeans(array: npt.NDArray[np.float32], grain: Grain, count: int) -> tuple[int, ...]:
-    """Lloyd's algorithm on the values divided by the largest magnitude of their group (Han et al. 2016, section 3)."""
+def _kmeans(array: npt.NDArray[np.float32], grain: Grain, bits: int) -> tuple[int, ...]:
+    """Lloyd's algorithm from the quantiles of a normal distribution (Han et al. 2016, section 3).
+
+    It runs on the values divided by the largest magnitude of their group, each weighted by the square of that.
+    """
     rows = grid.grouped(array, grain).astype(np.float64)
-    values = np.sort((rows / np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-30)).reshape(-1))
-    values = values[:: max(values.size >> 20, 1)]
-    sums = np.concatenate(([0.0], np.cumsum(values)))
-    centres = np.linspace(-1, 1, count)
+    top = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-30)
+    values, weights = (rows / top).reshape(-1), np.broadcast_to(top * top, rows.shape).reshape(-1)
+    step = max(values.size >> 20, 1)
+    order = np.argsort(values[::step])
+    values, weights = values[::step][order], weights[::step][order]
+    mass, moment = (np.concatenate(([0.0], np.cumsum(part))) for part in (weights, weights * values))
+    centres = _normal_float(bits)
     for _ in range(_ROUNDS):
         borders = np.searchsorted(values, (centres[1:] + centres[:-1]) / 2)
         ends = np.concatenate(([0], borders, [values.size]))
-        members = np.diff(ends)
-        means = np.diff(sums[ends]) / np.maximum(members, 1)
-        centres = np.where(members > 0, means, centres)
+        held = np.diff(mass[ends])
+        centres = np.where(held > 0, np.diff(moment[ends]) / np.maximum(held, 1e-300), centres)
     levels = _levels(centres)
     return levels if len(levels) > 1 else (-_TOP, _TOP)

@@ -52,7 +52,7 @@ def test_every_width_on_every_grain(name, grain):
 
 
 def test_more_bits_never_hurt_by_much():
-    array = noise(16, 144)
+    array = np.random.default_rng(0).standard_normal((16, 144)).astype(np.float32)
 
     def error(name):
         qparams, _ = initial_qparams(array, weight_scheme(name, array, PerChannel(0), None))
@@ -63,7 +63,7 @@ def test_more_bits_never_hurt_by_much():
     assert all(errors[a] < errors[b] for a, b in itertools.pairwise(order))
     assert errors["int2"] < errors["ternary"] < errors["binary"]
     assert errors["nf4"] < errors["int4"], "weights are nearly normal"
-    assert errors["kmeans4"] < errors["nf4"] * 1.05
+    assert errors["kmeans4"] < errors["nf4"]
 
 
 @settings(max_examples=40, deadline=None)
