@@ -6,6 +6,8 @@ from exporter.ops import (
     activation,
     blocks,
     conv,
+    conv_causal,
+    conv_transpose,
     elementwise,
     gather,
     generate,
@@ -14,6 +16,7 @@ from exporter.ops import (
     norm,
     padding,
     pool,
+    pool_global,
     reduce,
     resize,
     scatter,
@@ -26,8 +29,26 @@ from exporter.ops.op import Fixed, Float, Free, Int8Rule, Op, Same
 __all__ = ["OPS", "Fixed", "Float", "Free", "Int8Rule", "Op", "Same"]
 
 _FAMILIES = (
-    activation, blocks, conv, elementwise, gather, generate, matmul, movement, norm, padding, pool, reduce, resize,
-    scatter, selection, shape, slicing,
-)  # fmt: skip
+    activation,
+    blocks,
+    conv,
+    conv_causal,
+    conv_transpose,
+    elementwise,
+    gather,
+    generate,
+    matmul,
+    movement,
+    norm,
+    padding,
+    pool,
+    pool_global,
+    reduce,
+    resize,
+    scatter,
+    selection,
+    shape,
+    slicing,
+)
 
 OPS: dict[str, Op] = {row.type: row for family in _FAMILIES for row in family.ROWS}

@@ -1,56 +1,136 @@
-"""Convolutions."""
+"""Convolutions over one, two and three spatial axes."""
 
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
 
-from exporter.ops.lowering import Array, Lowering, Quant, Tensor
-from exporter.ops.op import Float, Free, Op
-from exporter.ops.windows import image_layout, pad_image, window
+from exporter import graph
+from exporter.ops.lowering import NEW, Array, Layout, Lowering, Quant, Tensor
+from exporter.ops.moves import Moves
+from exporter.ops.op import Free, Op
+from exporter.ops.steps import Steps
+from exporter.ops.windows import Window, image_layout, pad_image, window
 
-__all__ = ["ROWS", "bias_tensor"]
+__all__ = ["ROWS", "bias_tensor", "convolve", "convolve_volume", "filters_tensor", "split_bias"]
 
 
 def conv(ctx: Lowering) -> None:
-    """CONV_2D, or DEPTHWISE_CONV_2D when every input channel is its own group; 1-d as height 1."""
-    shape = ctx.shape(0)
+    """CONV_2D, or DEPTHWISE_CONV_2D where every channel is a group; 1-d as height 1, 3-d by ``convolve_volume``."""
+    shape, kernel = ctx.shape(0), ctx.shape(1)
     layout = image_layout(len(shape), ctx)
-    found = ctx.weights(1)
-    if found is None:
-        raise ctx.refuse("W", "weights computed at run time", "make them constants")
-    weight, quant = found
-    if weight.ndim == 3:
-        weight = weight[:, :, None, :]
     group = ctx.attr("group", 1)
-    win = window(ctx, weight.shape[4 - (len(shape) - 2) :], shape[2:])
+    if len(kernel) != len(shape) or kernel[1] * group != shape[1] or kernel[0] % group:
+        raise ctx.refuse("group", f"{group} with weights {kernel} over {shape[1]} channels", "the weights do not fit")
+    win = window(ctx, kernel[2:], shape[2:]).flat()
     image = ctx.input(0, layout).tensor
-    if win.padded:
-        image = pad_image(ctx, image, win)
-    depthwise = group == shape[1] and group > 1
-    order = (1, 2, 3, 0) if depthwise and weight.shape[1] == 1 else (0, 2, 3, 1)
-    if depthwise and weight.shape[1] != 1:
-        raise ctx.refuse("group", f"{group} with weights {weight.shape}", "the weight's shape does not fit")
-    channel_axis = order.index(0)
-    turned = (
-        None if quant is None else Quant(quant.scale, quant.zero_point, None if quant.axis is None else channel_axis)
-    )
-    name = ctx.node.inputs[1].name if ctx.node.inputs[1] is not None else None
-    filters = ctx.program.constant(weight.transpose(order), turned, name or "weight")
-    bias = bias_tensor(ctx, 2, weight.shape[0], image, quant)
+    filters = filters_tensor(ctx, depthwise=kernel[1] == 1 and group > 1, rank=len(shape))
+    bias, late = split_bias(ctx, kernel[0], image)
     result = ctx.output(layout)
+    target = result if late is None else ctx.temp(result, tag="product")
+    fused = ctx.fused if late is None else "NONE"
+    if len(shape) == 5:
+        convolve_volume(ctx, image, filters, bias, win, group, target, fused=fused)
+    else:
+        convolve(ctx, image, filters, bias, win, target, fused=fused, depthwise=kernel[1] == 1 and group > 1)
+    if late is not None:
+        Steps(ctx).binary("ADD", target, late, result, fusedActivationFunction=ctx.fused)
+
+
+def convolve(
+    ctx: Lowering,
+    image: Tensor,
+    filters: Tensor,
+    bias: Tensor,
+    win: Window,
+    result: Tensor,
+    *,
+    fused: str = "NONE",
+    depthwise: bool = False,
+) -> None:
+    """One builtin over an NHWC image, padded first unless TFLite can say so itself.
+
+    filters  [out, rows, columns, in a group], or [1, rows, columns, out] where ``depthwise``
+    """
+    same = win.is_same(image.shape[1:3])
+    if not same:
+        image = pad_image(ctx, image, win.pads)
     fields = {
-        "padding": "SAME" if win.same else "VALID",
+        "padding": "SAME" if same else "VALID",
         "strideH": win.strides[0],
         "strideW": win.strides[1],
         "dilationHFactor": win.dilations[0],
         "dilationWFactor": win.dilations[1],
-        "fusedActivationFunction": ctx.fused,
+        "fusedActivationFunction": fused,
     }
     if depthwise:
-        fields["depthMultiplier"] = weight.shape[0] // group
+        fields["depthMultiplier"] = filters.shape[3] // image.shape[3]
         ctx.emit("DEPTHWISE_CONV_2D", [image, filters, bias], [result], "DepthwiseConv2DOptions", **fields)
     else:
         ctx.emit("CONV_2D", [image, filters, bias], [result], "Conv2DOptions", **fields)
+
+
+def convolve_volume(
+    ctx: Lowering,
+    image: Tensor,
+    filters: Tensor,
+    bias: Tensor,
+    win: Window,
+    group: int,
+    result: Tensor,
+    fused: str = "NONE",
+) -> None:
+    """A 3-d window as a 2-d one: its slices of depth are channels side by side.
+
+    CONV_3D has no integer kernel and no groups, and in float this form is twice as fast.
+    """
+    moves = Moves(ctx)
+    image = pad_image(ctx, image, (win.pads[0], (0, 0), (0, 0)))
+    batch, _, rows, columns, channels = image.shape
+    depth = result.shape[1]
+    parts = []
+    for tap in range(win.kernel[0]):
+        begin = [0, tap * win.dilations[0], 0, 0, 0]
+        part = moves.cut(image, begin, [batch, depth, rows, columns, channels], [1, win.strides[0], 1, 1, 1])
+        parts.append(moves.reshape(part, [batch * depth, rows, columns, group, channels // group]))
+    wide = moves.reshape(moves.join(parts, 4), [batch * depth, rows, columns, channels * win.kernel[0]])
+    flat = Window(win.kernel[1:], win.strides[1:], win.dilations[1:], win.pads[1:])
+    made = moves.temp(result, [batch * depth, *result.shape[2:]], result.dynamic, "planes")
+    convolve(ctx, wide, filters, bias, flat, made, fused=fused)
+    moves.reshape(made, result.shape, into=result)
+
+
+def filters_tensor(ctx: Lowering, *, depthwise: bool, rank: int) -> Tensor:
+    """The weights as TFLite's kernels read them; for 3-d [out, rows, columns, depth x in]."""
+    order: Layout
+    if rank == 5:
+        order = (0, 3, 4, 2, 1)
+    else:
+        space = (NEW, 2) if rank == 3 else (2, 3)
+        order = (1, *space, 0) if depthwise else (0, *space, 1)
+    found = ctx.weights(1)
+    if found is None:
+        tensor = ctx.input(1, order).tensor
+    else:
+        array, quant = found
+        turned = array.transpose([a for a in order if a != NEW])
+        turned = turned.reshape([1 if a == NEW else array.shape[a] for a in order])
+        if quant is not None and quant.axis is not None:
+            quant = Quant(quant.scale, quant.zero_point, order.index(0))
+        name = ctx.node.inputs[1].name if ctx.node.inputs[1] is not None else None
+        tensor = ctx.program.constant(turned, quant, name or "weight")
+    if rank == 5:
+        out, rows, columns, depth, inside = tensor.shape
+        tensor = ctx.program.reshape(tensor, [out, rows, columns, depth * inside], frozenset())
+    return tensor
+
+
+def split_bias(ctx: Lowering, channels: int, source: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The bias, and one computed at run time that is added afterwards: XNNPACK wants constants."""
+    found = ctx.weights(1)
+    if ctx.has(2) and ctx.weights(2) is None:
+        return ctx.number(np.zeros(channels)), ctx.plain(2)
+    return bias_tensor(ctx, 2, channels, source, None if found is None else found[1]), None
 
 
 def bias_tensor(ctx: Lowering, index: int, channels: int, source: Tensor, weight: Quant | None) -> Tensor:
@@ -68,7 +148,20 @@ def bias_tensor(ctx: Lowering, index: int, channels: int, source: Tensor, weight
     return ctx.program.constant(np.zeros(channels, np.int32), quant, name)
 
 
+def _constant_weights(node: ir.Node) -> bool:
+    """Integer kernels take the weights as symmetric constants only."""
+    made = node.inputs[1].producer() if node.inputs[1] is not None else None
+    return made is not None and graph.constant(made.inputs[0]) is not None
+
+
 ROWS = (
-    Op("Conv", Free(), ("activation", "weight", "bias"), weight_axis=lambda node: 0, lower=conv, fuses=True),
-    Op("ConvTranspose", Float("ONNX Runtime has no integer ConvTranspose"), ("activation", "weight", "bias")),
+    Op(
+        "Conv",
+        Free(),
+        ("activation", "weight", "bias"),
+        weight_axis=lambda node: 0,
+        lower=conv,
+        fuses=True,
+        int8_when=_constant_weights,
+    ),
 )

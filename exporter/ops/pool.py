@@ -1,30 +1,160 @@
-"""Pooling over windows and whole feature maps."""
+"""Pooling over windows of one to three spatial axes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
+from exporter import graph
 from exporter.ops.lowering import Array, Lowering, Tensor
-from exporter.ops.op import Free, Op, Same
-from exporter.ops.windows import Window, image_layout, pad_image, window
+from exporter.ops.moves import Moves
+from exporter.ops.op import Float, Op, Same
+from exporter.ops.pool_indices import max_pool_with_indices, max_unpool
+from exporter.ops.steps import Steps
+from exporter.ops.windows import Pads, Window, clamped, image_layout, pad_image, window
 
 __all__ = ["ROWS"]
 
 
-def _overhang(ctx: Lowering, win: Window, sizes: tuple[int, ...]) -> tuple[int, int]:
-    """With ceil_mode: how far the last window reaches past the padded input."""
-    out = ctx.out_shape()[2:]
-    rows = []
-    for axis, (size, pair) in enumerate(zip(sizes, win.pads[2 - len(sizes) :], strict=True), 2 - len(sizes)):
-        need = (out[axis - (2 - len(sizes))] - 1) * win.strides[axis] + win.kernel[axis]
-        rows.append(max(0, need - size - sum(pair)))
-    return (0, rows[0]) if len(rows) == 1 else (rows[0], rows[1])
+def max_pool(ctx: Lowering) -> None:
+    """MAX_POOL_2D; padding that TFLite cannot say itself is the lowest number."""
+    win, out = _window(ctx)
+    if len(ctx.node.outputs) > 1 and ctx.node.outputs[1].name:
+        max_pool_with_indices(ctx, win, out)
+        return
+    layout = image_layout(len(ctx.shape(0)), ctx)
+    image = ctx.input(0, layout).tensor
+    result = ctx.output(layout)
+    steps = Steps(ctx)
+    if image.quant is None and image.dtype != np.float32:  # the kernel for bytes wants a scale
+        image = steps.cast(image, np.float32)
+    made = result if image.dtype == result.dtype else Tensor(
+        ctx.program.name(f"{result.name}/real"), result.shape, image.dtype, result.dynamic
+    )  # fmt: skip
+    for axis, dilation in enumerate(win.dilations):
+        if dilation > 1:
+            places = clamped(ctx, win.taps(axis, out[axis]), image.shape[1 + axis])
+            image, win = _apart(ctx, image, win, axis, places)
+    pads = _reaching(win, image.shape[1:-1], out)
+    same = pads == win.pads and len(out) == 2 and win.is_same(image.shape[1:-1])
+    if not same:
+        image = pad_image(ctx, image, pads, lowest=True)
+    _pool(ctx, "MAX_POOL_2D", image, win, made, same=same, fused=ctx.fused)
+    if made is not result:
+        steps.cast(made, result.dtype, result)
 
 
-def _emit_pool(ctx: Lowering, code: str, image: Tensor, result: Tensor, win: Window, *, same: bool, fused: str) -> None:
+def average_pool(ctx: Lowering) -> None:
+    """AVERAGE_POOL_2D; where padding must not count, the means are scaled by the true counts."""
+    win, out = _window(ctx)
+    layout = image_layout(len(ctx.shape(0)), ctx)
+    image = ctx.input(0, layout).tensor
+    result = ctx.output(layout)
+    sizes = image.shape[1:-1]
+    counted = bool(ctx.attr("count_include_pad", 0))
+    if _is_plain_same(win, sizes, out) and not counted:
+        _pool(ctx, "AVERAGE_POOL_2D", image, win, result, same=True, fused=ctx.fused)
+        return
+    image, ready = _padded(ctx, image, win, out)
+    ratio = _ratio(win, sizes, out, counted)
+    if (ratio == 1).all():
+        _pool(ctx, "AVERAGE_POOL_2D", image, ready, result, fused=ctx.fused)
+        return
+    mean = ctx.temp(result, tag="mean")
+    _pool(ctx, "AVERAGE_POOL_2D", image, ready, mean)
+    Steps(ctx).binary("MUL", mean, ratio, result, fusedActivationFunction=ctx.fused)
+
+
+def lp_pool(ctx: Lowering) -> None:
+    """(sum of |x|^p over a window) ^ (1/p), the sum as a mean times the window's size."""
+    win, out = _window(ctx)
+    power = float(ctx.attr("p", 2))
+    layout = image_layout(len(ctx.shape(0)), ctx)
+    image = ctx.input(0, layout).tensor
+    result = ctx.output(layout)
+    steps = Steps(ctx)
+    raised = steps.mul(image, image) if power == 2 else steps.unary("ABS", image)
+    if power not in {1, 2}:
+        raised = steps.binary("POW", raised, power)
+    padded, ready = _padded(ctx, raised, win, out)
+    mean = ctx.temp(result, tag="mean")
+    _pool(ctx, "AVERAGE_POOL_2D", padded, ready, mean)
+    total = steps.mul(mean, math.prod(win.kernel), result if power == 1 else None)
+    if power == 2:
+        steps.unary("SQRT", total, result)
+    elif power != 1:
+        steps.binary("POW", total, 1 / power, result)
+
+
+def _window(ctx: Lowering) -> tuple[Window, tuple[int, ...]]:
+    """The window and the output's spatial sizes, two axes at least."""
+    sizes, out = ctx.shape(0)[2:], ctx.out_shape()[2:]
+    win = window(ctx, ctx.attr("kernel_shape"), sizes).flat()
+    return win, (1,) * (2 - len(out)) + tuple(out)
+
+
+def _reaching(win: Window, sizes: tuple[int, ...], out: tuple[int, ...]) -> Pads:
+    """The pads, longer at the end where ceil_mode lets the last window hang over."""
+    pads = []
+    for (begin, end), size, count, stride, reach in zip(win.pads, sizes, out, win.strides, win.reach, strict=True):
+        pads.append((begin, max(end, (count - 1) * stride + reach - size - begin)))
+    return tuple(pads)
+
+
+def _is_plain_same(win: Window, sizes: tuple[int, ...], out: tuple[int, ...]) -> bool:
+    plain = len(sizes) == 2 and set(win.dilations) == {1}
+    return plain and win.is_same(sizes) and _reaching(win, sizes, out) == win.pads
+
+
+def _padded(ctx: Lowering, image: Tensor, win: Window, out: tuple[int, ...]) -> tuple[Tensor, Window]:
+    """The image with its zeros around, its dilated windows pulled apart."""
+    pads = _reaching(win, image.shape[1:-1], out)
+    image = pad_image(ctx, image, pads)
+    win = replace(win, pads=((0, 0),) * len(pads))
+    for axis, dilation in enumerate(win.dilations):
+        if dilation > 1:
+            image, win = _apart(ctx, image, win, axis, win.taps(axis, out[axis]))
+    return image, win
+
+
+def _apart(ctx: Lowering, image: Tensor, win: Window, axis: int, places: Array) -> tuple[Tensor, Window]:
+    """The places of each window along an axis side by side: TFLite pools without dilation."""
+    image = Moves(ctx).gather(image, places.reshape(-1), 1 + axis)
+    return image, replace(
+        win,
+        strides=_with(win.strides, axis, win.kernel[axis]),
+        dilations=_with(win.dilations, axis, 1),
+        pads=_with(win.pads, axis, (0, 0)),
+    )
+
+
+def _with(values: tuple[Any, ...], index: int, value: Any) -> tuple[Any, ...]:
+    return (*values[:index], value, *values[index + 1 :])
+
+
+def _pool(
+    ctx: Lowering, code: str, image: Tensor, win: Window, result: Tensor, *, same: bool = False, fused: str = "NONE"
+) -> None:
+    """Over three axes: over rows and columns, then over depth."""
+    if len(win.kernel) == 3:
+        moves = Moves(ctx)
+        batch, depth, rows, columns, channels = image.shape
+        _, deep, high, wide, _ = result.shape
+        planes = moves.reshape(image, [batch * depth, rows, columns, channels])
+        flat = moves.temp(result, [batch * depth, high, wide, channels], result.dynamic, "planes")
+        _pool(ctx, code, planes, win.part(1, 3), flat)
+        upright = moves.reshape(flat, [batch, depth, high * wide, channels])
+        made = moves.temp(result, [batch, deep, high * wide, channels], result.dynamic, "depth")
+        column = Window((win.kernel[0], 1), (win.strides[0], 1), (1, 1), ((0, 0), (0, 0)))
+        _pool(ctx, code, upright, column, made, fused=fused)
+        moves.reshape(made, result.shape, into=result)
+        return
     fields: dict[str, Any] = {
         "padding": "SAME" if same else "VALID",
         "strideH": win.strides[0],
@@ -36,90 +166,42 @@ def _emit_pool(ctx: Lowering, code: str, image: Tensor, result: Tensor, win: Win
     ctx.emit(code, [image], [result], "Pool2DOptions", **fields)
 
 
-def _window(ctx: Lowering) -> tuple[Window, tuple[int, ...]]:
-    sizes = ctx.shape(0)[2:]
-    win = window(ctx, ctx.attr("kernel_shape"), sizes)
-    if any(d != 1 for d in win.dilations):
-        raise ctx.refuse("dilations", str(win.dilations), "TFLite pools without dilation")
-    return win, sizes
+def _ratio(win: Window, sizes: tuple[int, ...], out: tuple[int, ...], counted: bool) -> Array:
+    """Window size over the number of places that count, [1, ..., 1]."""
+    result = np.ones(())
+    for axis, size in enumerate(sizes):
+        begin, end = win.pads[axis] if counted else (0, 0)
+        places = win.taps(axis, out[axis])
+        valid = ((places >= -begin) & (places < size + end)).sum(1)
+        result = np.multiply.outer(result, win.kernel[axis] / np.maximum(valid, 1))
+    return result[None, ..., None].astype(np.float32)
 
 
-def max_pool(ctx: Lowering) -> None:
-    """MAX_POOL_2D; padding that TFLite cannot say itself is the lowest number."""
-    if len([o for o in ctx.node.outputs if o.name and o.uses()]) > 1 or len(ctx.node.outputs) > 1:
-        raise ctx.refuse("Indices", "asked for", "TFLite gives the values only")
-    win, sizes = _window(ctx)
-    layout = image_layout(len(ctx.shape(0)), ctx)
-    image = ctx.input(0, layout).tensor
-    over = _overhang(ctx, win, sizes)
-    same = win.same and not any(over)
-    if not same:
-        image = pad_image(ctx, image, win, over, lowest=True)
-    _emit_pool(ctx, "MAX_POOL_2D", image, ctx.output(layout), win, same=same, fused=ctx.fused)
-
-
-def average_pool(ctx: Lowering) -> None:
-    """AVERAGE_POOL_2D; where padding must not count, the sums are divided by the true counts."""
-    win, sizes = _window(ctx)
-    layout = image_layout(len(ctx.shape(0)), ctx)
-    image = ctx.input(0, layout).tensor
-    over = _overhang(ctx, win, sizes)
-    counted = bool(ctx.attr("count_include_pad", 0))
-    if not any(map(any, win.pads)) and not any(over):
-        _emit_pool(ctx, "AVERAGE_POOL_2D", image, ctx.output(layout), win, same=False, fused=ctx.fused)
-        return
-    if win.same and not counted and not any(over):
-        _emit_pool(ctx, "AVERAGE_POOL_2D", image, ctx.output(layout), win, same=True, fused=ctx.fused)
-        return
-    if counted and not any(over):
-        padded = pad_image(ctx, image, win)
-        _emit_pool(ctx, "AVERAGE_POOL_2D", padded, ctx.output(layout), win, same=False, fused=ctx.fused)
-        return
-    if image.quant is not None:
-        raise ctx.refuse("pads", "padding that does not count, in int8", "keep this node in float")
-    padded = pad_image(ctx, image, win, over)
-    ratio = _ratio(ctx, win, sizes, counted)
-    result = ctx.output(layout)
-    mean = ctx.program.temp(result, result.shape, result.dynamic, f"{ctx.result.name}/mean")
-    _emit_pool(ctx, "AVERAGE_POOL_2D", padded, mean, win, same=False, fused="NONE")
-    ctx.emit("MUL", [mean, ctx.number(ratio)], [result], "MulOptions", fusedActivationFunction=ctx.fused)
-
-
-def _ratio(ctx: Lowering, win: Window, sizes: tuple[int, ...], counted: bool) -> Array:
-    """Window size over the number of places that count, [1, rows, columns, 1]."""
-    factors = []
-    full = (1,) * (2 - len(sizes)) + tuple(sizes)
-    out = (1,) * (2 - len(sizes)) + tuple(ctx.out_shape()[2:])
-    for axis in (0, 1):
-        begin, end = win.pads[axis]
-        starts = np.arange(out[axis]) * win.strides[axis] - begin
-        low = np.maximum(starts, -begin if counted else 0)
-        high = np.minimum(starts + win.kernel[axis], full[axis] + (end if counted else 0))
-        factors.append(win.kernel[axis] / np.maximum(high - low, 1))
-    grid: Array = factors[0][:, None] * factors[1][None, :]
-    return grid[None, :, :, None].astype(np.float32)
-
-
-def global_pool(code: str) -> Callable[[Lowering], None]:
-    """A reduction over the spatial axes: MEAN rounds as ONNX Runtime does, AVERAGE_POOL_2D does not."""
-
-    def lower(ctx: Lowering) -> None:
-        layout = image_layout(len(ctx.shape(0)), ctx)
-        image = ctx.input(0, layout).tensor
-        ctx.emit(code, [image, ctx.ints([1, 2])], [ctx.output(layout)], "ReducerOptions", keepDims=True)
-
-    return lower
-
-
-def _no_padding(node: Any) -> bool:
-    pads = node.attributes.get_ints("pads", ()) or ()
-    plain = not any(pads) and node.attributes.get_string("auto_pad", "NOTSET") in {"NOTSET", "VALID"}
-    return plain and not node.attributes.get_int("ceil_mode", 0)
+def _average_int8(node: ir.Node) -> bool:
+    """Where every window counts alike, or TFLite's own SAME does what is asked."""
+    said: Callable[..., Any] = partial(graph.attribute, node)
+    kernel = said("kernel_shape", ())
+    pads = said("pads", (0,) * (2 * len(kernel)))
+    auto = said("auto_pad", "NOTSET")
+    if len(kernel) > 2 or said("ceil_mode", 0) or set(said("dilations", (1,))) != {1}:
+        return False
+    if said("count_include_pad", 0) or auto == "VALID" or (auto == "NOTSET" and not any(pads)):
+        return True
+    sides = zip(kernel, pads, pads[len(kernel) :], strict=False)
+    centred = all((k - 1) // 2 == b and k // 2 == e for k, b, e in sides)
+    return auto == "SAME_UPPER" or (auto == "NOTSET" and centred and set(said("strides", (1,))) == {1})
 
 
 ROWS = (
-    Op("MaxPool", Same(), lower=max_pool, fuses=True, ignores=("ceil_mode", "storage_order")),
-    Op("AveragePool", Same(), lower=average_pool, fuses=True, int8_when=_no_padding, ignores=("ceil_mode",)),
-    Op("GlobalMaxPool", Same(), lower=global_pool("REDUCE_MAX")),
-    Op("GlobalAveragePool", Free(), lower=global_pool("MEAN")),
+    Op(
+        "MaxPool",
+        Same(),
+        lower=max_pool,
+        fuses=True,
+        types=("float32", "int8", "uint8"),
+        ignores=("ceil_mode", "storage_order"),
+    ),
+    Op("AveragePool", Same(), lower=average_pool, fuses=True, int8_when=_average_int8, ignores=("ceil_mode",)),
+    Op("LpPool", Float("no integer kernel in either runtime"), lower=lp_pool, ignores=("ceil_mode",)),
+    Op("MaxUnpool", Float("places elements by index"), ("activation", "static", "static"), lower=max_unpool),
 )
