@@ -134,18 +134,22 @@ def split_bias(ctx: Lowering, channels: int, source: Tensor) -> tuple[Tensor, Te
 
 
 def bias_tensor(ctx: Lowering, index: int, channels: int, source: Tensor, weight: Quant | None) -> Tensor:
-    """The bias input, or zeros: float, or int32 at input scale x weight scale."""
+    """The bias input, or zeros: float, or int32 at input scale x weight scale, which the kernels take for granted."""
     found = ctx.weights(index)
     name = (ctx.node.inputs[index].name if ctx.has(index) else None) or "bias"  # type: ignore[union-attr]
-    if found is not None:
-        return ctx.program.constant(found[0], found[1], name)
-    if ctx.has(index):
+    if found is None and ctx.has(index):
         raise ctx.refuse("B", "bias computed at run time", "make it a constant")
     if weight is None or source.quant is None:
-        return ctx.program.constant(np.zeros(channels, np.float32), None, name)
+        return ctx.program.constant(np.zeros(channels, np.float32) if found is None else found[0], None, name)
     scale: Array = (source.quant.scale * weight.scale).astype(np.float32)
     quant = Quant(scale, np.zeros(scale.shape, np.int64), None if scale.ndim == 0 else 0)
-    return ctx.program.constant(np.zeros(channels, np.int32), quant, name)
+    if found is None:
+        return ctx.program.constant(np.zeros(channels, np.int32), quant, name)
+    if found[1] is not None and np.allclose(found[1].scale, scale, rtol=1e-6, atol=0):
+        return ctx.program.constant(found[0], found[1], name)
+    real = ctx.const(index)
+    assert real is not None
+    return ctx.program.constant(np.rint(real / scale.astype(np.float64)).astype(np.int32), quant, name)
 
 
 def _constant_weights(node: ir.Node) -> bool:

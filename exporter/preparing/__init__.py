@@ -30,8 +30,8 @@ PASSES: Mapping[str, Callable[[ir.Model], None]] = {
     "movement": movement,
     "gemm": gemm,
     "int8_forms": int8_forms,
-    "unshare": unshare,
     "clean": clean,
+    "unshare": unshare,  # after clean, which joins equal constants
 }
 
 INT8_PASSES: tuple[str, ...] = tuple(PASSES)

@@ -139,14 +139,15 @@ def test_pass(name):
     np.testing.assert_allclose(run(prepared, feeds)["y"], run(model, feeds)["y"], rtol=1e-5, atol=1e-5)
 
 
-def test_a_shared_bias_gets_a_copy_for_each_reader():
+@pytest.mark.parametrize("passes", [["unshare"], INT8_PASSES])
+def test_a_shared_bias_gets_a_copy_for_each_reader(passes):
     model = model_of(
         "main (float[1,4,6,6] x) => (float[1,4,6,6] y) "
         "{ a = Conv<pads=[1,1,1,1]>(x, w, b)  y = Conv<pads=[1,1,1,1]>(a, w, b) }",
         w=noise(4, 4, 3, 3),
         b=noise(4),
     )
-    first, second = prepare(model, ["unshare"]).graph
+    first, second = prepare(model, passes).graph
     assert first.inputs[1] is second.inputs[1], "the weights agree on their channel axis"
     assert first.inputs[2] is not second.inputs[2]
 
