@@ -41,6 +41,8 @@ ALSO = {"quantize": {"rounding"}, "loading": {"reference"}, "cli": {"__init__"}}
 # package -> the files or folders that may import it; whatever is not named here is free
 ONLY_IN = {
     "torch": ("exporter/loading", "exporter/finetune", "exporter/lm", "sample_apps", "tests", "benchmarks"),
+    "transformers": ("exporter/lm", "sample_apps", "tests", "benchmarks"),
+    "tokenizers": ("exporter/lm", "sample_apps", "tests", "benchmarks"),
     "ai_edge_litert.schema_py_generated": ("exporter/emit/_flatbuffer.py", "exporter/emit/_read.py", "tests"),
     "subprocess": ("targets/transports", "targets/agent", "sample_apps", "tests", "benchmarks"),
     "msgspec": ("exporter/recipe", "tests"),

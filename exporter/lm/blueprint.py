@@ -63,7 +63,8 @@ class Blueprint:
     """One decoder. Sizes are numbers of values; ``context`` is the most tokens that it may hold.
 
     rotary       cos and sin, f32 [context, heads.padded / 2], by kind
-    scale        factor on the scores        softcap  c in c * tanh(score / c), 0: none; final_softcap the same for logits
+    scale        factor on the scores
+    softcap      c in c * tanh(score / c), 0: none; final_softcap: the same for logits
     end          token ids that end a text
     """
 

@@ -1,6 +1,6 @@
-"""A Hugging Face checkpoint folder: config.json, weights in safetensors (sharded or not), tokenizer. Nothing is unpickled.
+"""A Hugging Face checkpoint folder: config.json, weights in safetensors (sharded or not), tokenizer.
 
-Weights are read from their file one by one, when asked for: a folder larger than the memory can be opened.
+Nothing is unpickled. Weights are read one by one, when asked for: a folder larger than the memory can be opened.
 Format of safetensors: 8 bytes little-endian length n, n bytes of JSON {name: {dtype, shape, data_offsets}}, data.
 """
 

@@ -14,9 +14,9 @@ buffer's length is then its capacity, and what counts is the length of the mask.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from exporter.lm.blueprint import Attention, Blueprint
@@ -37,7 +37,7 @@ def build_decoder(plan: Blueprint, matrices: Matrices) -> ir.Model:
     attention = _Attention(net, plan, mask)
     states = net.embed(ids, places)
     for index, layer in enumerate(plan.layers):
-        states = net.block(index, states, lambda x, i=index, kind=layer: attention(i, kind, x))
+        states = net.block(index, states, partial(attention, index, layer))
     net.output("logits", net.logits(states), (_BATCH, _SEQUENCE, plan.vocabulary))
     for name, value in attention.present:
         net.output(name, value, (_BATCH, plan.kv_heads, _TOTAL, plan.heads.padded))
@@ -57,9 +57,11 @@ class _Attention:
         total = net.op("Squeeze", [shape], "mask/total_64", (), ir.DataType.INT64)
         self._total = net.cast(total, ir.DataType.INT32, "mask/total")
         self._tables = {
-            kind: (net.constant(f"rotary{kind and '.' + kind}.cos", cos), net.constant(f"rotary{kind and '.' + kind}.sin", sin))
-            for kind, (cos, sin) in plan.rotary.items()
-        }  # fmt: skip
+            kind: [
+                net.constant(f"rotary{kind and '.' + kind}.{n}", t) for n, t in zip(("cos", "sin"), tables, strict=True)
+            ]
+            for kind, tables in plan.rotary.items()
+        }
 
     def __call__(self, layer: int, kind: Attention, states: ir.Value) -> ir.Value:
         net, plan = self._net, self._plan
@@ -102,18 +104,12 @@ class _Attention:
         widths = [plan.query_heads * size, plan.kv_heads * size, plan.kv_heads * size]
         query, key, value = net.split(qkv, widths, (_BATCH, _SEQUENCE), [f"{stem}.{part}" for part in "qkv"])
         found = []
-        for states, source, heads in ((query, family.query_norm, plan.query_heads), (key, family.key_norm, plan.kv_heads)):
+        for states, source, heads in (
+            (query, family.query_norm, plan.query_heads),
+            (key, family.key_norm, plan.kv_heads),
+        ):
             name = f"{stem}.{'query' if states is query else 'key'}_norm"
             apart = net.reshape(states, (0, 0, heads, size), f"{name}/heads", (_BATCH, _SEQUENCE, heads, size))
             normal = net.head_norm(apart, name, source.format(layer))
             found.append(net.reshape(normal, (0, 0, heads * size), name, (_BATCH, _SEQUENCE, heads * size)))
         return *found, value
-
-
-def rotary_tables(plan: Blueprint) -> dict[str, np.ndarray]:
-    """[context, padded] by kind: cos of both halves, then sin with the first half negated (for graphs that write it out)."""
-    found = {}
-    for kind, (cos, sin) in plan.rotary.items():
-        found[f"{kind}.cos"] = np.concatenate([cos, cos], axis=1)
-        found[f"{kind}.sin"] = np.concatenate([-sin, sin], axis=1)
-    return found

@@ -1,7 +1,7 @@
 """Decoder families: where each one keeps its matrices, and how its blocks differ. One row a family.
 
-Source of every row: transformers/models/FAMILY/modeling_FAMILY.py. Each export is compared with torch's logits, so a row
-that no longer fits its family is found out. A model_type without a row takes the way through torch.export.
+Source of every row: transformers/models/FAMILY/modeling_FAMILY.py. Each export is compared with torch's
+logits, so a row that no longer fits its family is found out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Family:
     gate         "" for a plain feed-forward (up, down); the same key as ``up`` where both are packed, gate first
     norm         RMSNorm or LayerNorm; ``norm_offset`` is added to its weight (Gemma stores weight - 1)
     after_*      norms behind the attention and the feed-forward, before the residual sum (Gemma 2)
-    parallel     feed-forward beside the attention instead of behind it; both read ``attention_norm`` when mlp_norm is ""
+    parallel     feed-forward beside the attention, not behind it; both read ``attention_norm`` when mlp_norm is ""
     transposed   matrices lie [in, out] (GPT-2's Conv1D)
     optional     prefix that older checkpoints leave out
     """

@@ -185,7 +185,7 @@ def _taken(array: Array, index: Array | None) -> Array:
 
 
 def _lazy(name: str, shape: tuple[int, ...], make: Callable[[], Array]) -> ir.LazyTensor:
-    def tensor() -> ir.Tensor:
+    def tensor() -> ir.TensorProtocol:
         return ir.Tensor(np.ascontiguousarray(make(), np.float32), name=name)
 
     return ir.LazyTensor(tensor, ir.DataType.FLOAT, ir.Shape(shape), name=name)

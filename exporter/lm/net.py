@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import onnx_ir as ir
 from exporter.lm.blueprint import Blueprint
 from exporter.lm.matrices import Matrices
 
-__all__ = ["OPSET", "Net"]
+__all__ = ["OPSET", "Net", "sizes"]
 
 OPSET = 23  # RMSNormalization
 _IR_VERSION = 11
@@ -105,7 +105,7 @@ class Net:
 
     def linear(self, x: ir.Value, weight: ir.LazyTensor, bias: ir.LazyTensor | None, name: str) -> ir.Value:
         """x times a matrix [in, out], and a bias."""
-        shape = (*_shape(x)[:-1], int(weight.shape[1]))
+        shape = (*_shape(x)[:-1], sizes(weight.shape)[1])
         stem = name if bias is None else f"{name}/product"
         result = self.op("MatMul", [x, self.constant(f"{name}.weight", weight)], stem, shape)
         if bias is None:
@@ -192,6 +192,11 @@ class Net:
             small = self.op("Div", [result, limit], "head/small", shape)
             result = self.op("Mul", [self.op("Tanh", [small], "head/tanh", shape), limit], "head/capped", shape)
         return result
+
+
+def sizes(shape: Iterable[Any]) -> list[int]:
+    """A shape whose dimensions are all fixed."""
+    return [int(d) for d in shape]
 
 
 def _shape(value: ir.Value) -> list[int | str]:

@@ -79,9 +79,11 @@ class Reference:
         """The torch module: buffers are real, parameters are on the meta device until it runs."""
         if self._model is None:
             with _quiet(), _parameters_on_meta():
-                self._model = _transformers().AutoModelForCausalLM.from_config(
-                    self.config, attn_implementation="eager", dtype="float32"
-                ).eval()
+                self._model = (
+                    _transformers()
+                    .AutoModelForCausalLM.from_config(self.config, attn_implementation="eager", dtype="float32")
+                    .eval()
+                )
         return self._model
 
     @contextlib.contextmanager
@@ -135,11 +137,11 @@ def _parameters_on_meta() -> Iterator[None]:
         if parameter is not None:
             module._parameters[name] = torch.nn.Parameter(parameter.to("meta"), requires_grad=False)
 
-    torch.nn.Module.register_parameter = on_meta  # type: ignore[assignment]
+    torch.nn.Module.register_parameter = on_meta
     try:
         yield
     finally:
-        torch.nn.Module.register_parameter = register  # type: ignore[method-assign]
+        torch.nn.Module.register_parameter = register
 
 
 def _transformers() -> Any:

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 
 from exporter.lm.blueprint import Attention, Blueprint
 from exporter.lm.matrices import Matrices
-from exporter.lm.net import Net
+from exporter.lm.net import Net, sizes
 
 __all__ = ["build_static"]
 
@@ -40,7 +41,7 @@ def build_static(plan: Blueprint, matrices: Matrices, length: int, capacity: int
         added = net.op("Gather", [table, places], "positions", (length, plan.hidden), axis=0)
         states = net.op("Add", [states, added], "embed/placed", (length, plan.hidden))
     for index, layer in enumerate(plan.layers):
-        states = net.block(index, states, lambda x, i=index, kind=layer: attention(i, kind, x))
+        states = net.block(index, states, partial(attention, index, layer))
     logits = net.logits(states)
     shape = (1, length, plan.vocabulary)
     net.output("logits", net.reshape(logits, shape, "logits", shape), shape)
@@ -68,7 +69,9 @@ class _Attention:
         queries, pairs, rows = plan.query_heads, plan.kv_heads, self._group * self._length
         stem = f"layers.{layer}.attention"
         packed = net.linear(states, *net.matrices.qkv(layer), f"{stem}.qkv")
-        heads = net.reshape(packed, (length, queries + 2 * pairs, size), f"{stem}/heads", (length, queries + 2 * pairs, size))
+        heads = net.reshape(
+            packed, (length, queries + 2 * pairs, size), f"{stem}/heads", (length, queries + 2 * pairs, size)
+        )
         turning, value = self._cut(heads, 1, [queries + pairs, pairs], [f"{stem}/qk", f"{stem}/v"])
         if plan.head_norms:
             query, key = self._cut(turning, 1, [queries, pairs], [f"{stem}/q_plain", f"{stem}/k_plain"])
@@ -85,7 +88,11 @@ class _Attention:
         past = []
         for letter, new in (("k", key), ("v", value)):
             cache = net.input(f"kv_cache_{letter}_{layer}", ir.DataType.FLOAT, (1, pairs, self._capacity, size))
-            past.append(net.reshape(cache, (pairs, self._capacity, size), f"{stem}/{letter}_cache", (pairs, self._capacity, size)))
+            past.append(
+                net.reshape(
+                    cache, (pairs, self._capacity, size), f"{stem}/{letter}_cache", (pairs, self._capacity, size)
+                )
+            )
             name = f"kv_slice_{letter}_{layer}"
             self.slices.append((name, net.reshape(new, (1, pairs, length, size), name, (1, pairs, length, size))))
         total = self._capacity + length
@@ -111,7 +118,7 @@ class _Attention:
     def _cut(self, x: ir.Value, axis: int, widths: Sequence[int], names: Sequence[str]) -> list[ir.Value]:
         """Slices along an axis."""
         net, found, start = self._net, [], 0
-        whole = [int(d) for d in x.shape or ()]
+        whole = sizes(x.shape or ())
         for width, name in zip(widths, names, strict=True):
             shape = [*whole[:axis], width, *whole[axis + 1 :]]
             bounds = [net.ints([n]) for n in (start, start + width, axis)]
@@ -121,7 +128,13 @@ class _Attention:
 
     def _grouped(self, query: ir.Value, stem: str) -> ir.Value:
         """[length, heads, size] -> [kv_heads, group * length, size]: the queries that share a key together."""
-        net, length, pairs, group, size = self._net, self._length, self._plan.kv_heads, self._group, self._plan.heads.padded
+        net, length, pairs, group, size = (
+            self._net,
+            self._length,
+            self._plan.kv_heads,
+            self._group,
+            self._plan.heads.padded,
+        )
         wanted = (pairs, group * length, size)
         if length > 1:
             query = net.reshape(query, (length, pairs, group, size), f"{stem}/q_apart", (length, pairs, group, size))
@@ -130,7 +143,13 @@ class _Attention:
 
     def _ungrouped(self, x: ir.Value, stem: str) -> ir.Value:
         """Back to [length, heads * size]."""
-        net, length, pairs, group, size = self._net, self._length, self._plan.kv_heads, self._group, self._plan.heads.padded
+        net, length, pairs, group, size = (
+            self._net,
+            self._length,
+            self._plan.kv_heads,
+            self._group,
+            self._plan.heads.padded,
+        )
         if length > 1:
             x = net.reshape(x, (pairs, group, length, size), f"{stem}/apart", (pairs, group, length, size))
             x = net.op("Transpose", [x], f"{stem}/turned", (length, pairs, group, size), perm=[2, 0, 1, 3])
@@ -147,18 +166,20 @@ class _Attention:
     # -- arithmetic
 
     def _scores(self, query: ir.Value, key: ir.Value, name: str) -> ir.Value:
-        pairs, rows, size = (int(d) for d in query.shape or ())
-        count = int((key.shape or ())[1])
+        (pairs, rows, size), count = sizes(query.shape or ()), sizes(key.shape or ())[1]
         turned = self._net.op("Transpose", [key], f"{name}/key", (pairs, size, count), perm=[0, 2, 1])
         return self._net.op("MatMul", [query, turned], name, (pairs, rows, count))
 
     def _turn(self, x: ir.Value, rows: tuple[ir.Value, ir.Value], stem: str) -> ir.Value:
         """x * cos + (second half, first half) * sin, the first half of sin negated (Su et al. 2021, eq. 34)."""
-        net, shape = self._net, [int(d) for d in x.shape or ()]
+        net, shape = self._net, sizes(x.shape or ())
         half = shape[-1] // 2
         first, second = self._cut(x, 2, [half, half], [f"{stem}/first", f"{stem}/second"])
         swapped = net.op("Concat", [second, first], f"{stem}/swapped", shape, axis=-1)
-        parts = [net.op("Mul", pair, f"{stem}/{n}", shape) for pair, n in (((x, rows[0]), "cos"), ((swapped, rows[1]), "sin"))]
+        parts = [
+            net.op("Mul", pair, f"{stem}/{n}", shape)
+            for pair, n in (((x, rows[0]), "cos"), ((swapped, rows[1]), "sin"))
+        ]
         return net.op("Add", parts, f"{stem}/turned_qk", shape)
 
     def _rotary(self, kind: str, places: ir.Value) -> tuple[ir.Value, ir.Value]:
@@ -168,7 +189,9 @@ class _Attention:
         tables = {"cos": np.concatenate([cos, cos], axis=1), "sin": np.concatenate([-sin, sin], axis=1)}
         stem, found = f"rotary{kind and '.' + kind}", []
         for name, table in tables.items():
-            row = net.op("Gather", [net.constant(f"{stem}.{name}", table), places], f"{stem}/{name}_rows", (length, size), axis=0)
+            row = net.op(
+                "Gather", [net.constant(f"{stem}.{name}", table), places], f"{stem}/{name}_rows", (length, size), axis=0
+            )
             found.append(net.reshape(row, (length, 1, size), f"{stem}/{name}", (length, 1, size)))
         return found[0], found[1]
 

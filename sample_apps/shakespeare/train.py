@@ -3,8 +3,8 @@
     python train.py tinyshakespeare.txt --out checkpoints            # all four sizes
     python train.py tinyshakespeare.txt --out checkpoints --sizes s m
 
-Each model is saved as a Hugging Face checkpoint folder: config.json, model.safetensors, tokenizer.json. The first 90 % of
-the text are for training, the last 10 % are never seen (test.txt beside the checkpoints; train.txt is for calibration).
+Each model is saved as a Hugging Face checkpoint folder: config.json, model.safetensors, tokenizer.json. The first 90 %
+of the text are for training, the last 10 % are never seen: train.txt and test.txt beside the checkpoints.
 """
 
 from __future__ import annotations

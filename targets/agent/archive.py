@@ -9,8 +9,8 @@ import zipfile
 __all__ = ["build"]
 
 _PARTS = (
-    "__init__", "checking", "children", "conditions", "errors", "facts", "figures", "jobs", "judge", "main", "manifest",
-    "metrics", "preprocess", "runtimes", "serve", "worker",
+    "__init__", "checking", "children", "conditions", "decoders", "errors", "facts", "figures", "jobs", "judge", "main",
+    "manifest", "metrics", "preprocess", "runtimes", "serve", "worker",
 )  # fmt: skip
 _START = "import sys\nfrom agent.main import main\nsys.exit(main())\n"
 _DATE = (1980, 1, 1, 0, 0, 0)
