@@ -12,10 +12,14 @@ import onnx_ir.passes.common as passes
 import onnxscript.optimizer
 
 from exporter import graph
+from exporter.emit._standard import inline_standard
 from exporter.errors import UnsupportedError
+from exporter.ops import OPS
+from exporter.ops.expansion import expand
 
 __all__ = ["Shapes", "fix_batch"]
 
+_DEEPEST = 8  # definitions within definitions
 Shapes = dict[str, tuple[tuple[int, ...], frozenset[int]]]
 _FOLDED = 1 << 22  # elements; larger constants are not computed again
 _MOVES = frozenset({"Transpose", "Reshape", "Identity"})
@@ -78,15 +82,23 @@ def _fixed(model: ir.Model, batch: int) -> ir.Model:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            graph.infer_shapes(copy)
-            onnxscript.optimizer.optimize(copy, num_iterations=2, output_size_limit=_FOLDED)
-            passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(copy)
-            _turn_constants(copy.graph)
-            passes.RemoveUnusedNodesPass()(copy)
-            graph.infer_shapes(copy)
+            _fold(copy)
+            for _ in range(_DEEPEST):
+                if not (expand(copy, OPS) | inline_standard(copy)):
+                    break
+                _fold(copy)
             return copy
     finally:
         logging.disable(level)
+
+
+def _fold(model: ir.Model) -> None:
+    graph.infer_shapes(model)
+    onnxscript.optimizer.optimize(model, num_iterations=2, output_size_limit=_FOLDED)
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    _turn_constants(model.graph)
+    passes.RemoveUnusedNodesPass()(model)
+    graph.infer_shapes(model)
 
 
 def _turn_constants(g: ir.Graph) -> None:

@@ -11,9 +11,12 @@ import onnx_ir as ir
 
 from exporter import graph
 from exporter.content import Content
+from exporter.emit._bias import fuse_bias
+from exporter.emit._standard import has_definition
 from exporter.emit._static import fix_batch
 from exporter.errors import UnsupportedError
 from exporter.ops import OPS, Fixed, Float, Op, Same
+from exporter.ops.expansion import rows_by_name
 from exporter.ops.lowering import Lowering, Program, Quant, Region, Tensor, Values, View, identity
 
 __all__ = ["CHANNELS_LAST", "SIGNATURE", "emit_tflite", "read_tflite", "refuse_unknown", "translate"]
@@ -61,6 +64,7 @@ class _Emitter(Values):
 
     def __init__(self, model: ir.Model, channels_last: bool) -> None:
         self.model, self.shapes = fix_batch(model)
+        fuse_bias(self.model)
         self.channels_last = channels_last
         self.program = Program()
         self.inputs: list[tuple[str, Tensor]] = []
@@ -305,13 +309,13 @@ class _Emitter(Values):
 def refuse_unknown(model: ir.Model) -> None:
     """Raise UnsupportedError for the first operator without a TFLite form: before the long work, not after it."""
     for node in model.graph:
-        if node.op_type not in {_QUANTIZE, _DEQUANTIZE}:
+        if node.op_type not in {_QUANTIZE, _DEQUANTIZE} and not has_definition(model, node):
             _row_of(node)
 
 
 def _row_of(node: ir.Node) -> Op:
-    row = OPS.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
-    if row is None or row.lower is None:
+    row = rows_by_name(OPS, node)
+    if row is None or (row.lower is None and row.expand is None):
         domain = f" of domain {node.domain}" if node.domain else ""
         found = f"this operator{domain} has no TFLite form here"
         raise UnsupportedError(node.name or "", node.op_type, "", found, "leave tflite out of targets.runtimes")

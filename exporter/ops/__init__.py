@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from exporter.ops import (
     activation,
+    attention,
     blocks,
     conv,
     conv_causal,
@@ -11,6 +12,7 @@ from exporter.ops import (
     elementwise,
     gather,
     generate,
+    linear_attention,
     matmul,
     movement,
     norm,
@@ -19,6 +21,7 @@ from exporter.ops import (
     pool_global,
     reduce,
     resize,
+    rotary,
     scatter,
     selection,
     shape,
@@ -30,6 +33,7 @@ __all__ = ["OPS", "Fixed", "Float", "Free", "Int8Rule", "Op", "Same"]
 
 _FAMILIES = (
     activation,
+    attention,
     blocks,
     conv,
     conv_causal,
@@ -37,6 +41,7 @@ _FAMILIES = (
     elementwise,
     gather,
     generate,
+    linear_attention,
     matmul,
     movement,
     norm,
@@ -45,6 +50,7 @@ _FAMILIES = (
     pool_global,
     reduce,
     resize,
+    rotary,
     scatter,
     selection,
     shape,

@@ -173,6 +173,18 @@ class Program:
             self._converted[(id(self._converted[key].tensor), layout, view.layout)] = view
         return self._converted[key]
 
+    def effort(self, view: View, layout: Layout) -> int:
+        """Of ``convert``: 0 nothing is written, 1 a RESHAPE, 2 a TRANSPOSE that moves whole rows, 3 any other."""
+        if view.layout == layout or view.tensor.data is not None or self._known(view, layout):
+            return 0
+        wanted = [a for a in layout if a in _solid(view)]
+        if _solid(view) == wanted:
+            return 1
+        return 2 if _solid(view)[-1] == wanted[-1] else 3
+
+    def _known(self, view: View, layout: Layout) -> bool:
+        return (id(view.tensor), view.layout, layout) in self._converted
+
     def _arrange(self, view: View, layout: Layout) -> Tensor:
         tensor, axes = view.tensor, view.axes
         size = {a: tensor.shape[i] for i, a in enumerate(view.layout) if a != NEW}
@@ -183,7 +195,7 @@ class Program:
         if tensor.data is not None:
             data = tensor.data.reshape([size[a] for a in axes]).transpose([axes.index(a) for a in wanted])
             return self.constant(data.reshape(shape), _moved(tensor.quant, view.layout, layout), tensor.name)
-        solid = [a for a in axes if size[a] != 1 or moves[a]]
+        solid = _solid(view)
         if solid == [a for a in wanted if a in solid]:
             return self.reshape(tensor, shape, dynamic)
         squeezed = self.reshape(tensor, [size[a] for a in axes], frozenset(i for i, a in enumerate(axes) if moves[a]))
@@ -197,6 +209,12 @@ class Program:
         self.emit("TRANSPOSE", [squeezed, self.constant(np.asarray(order, np.int32), stem="order")], [turned],
                   "TransposeOptions")  # fmt: skip
         return self.reshape(turned, shape, dynamic)
+
+
+def _solid(view: View) -> list[int]:
+    """Axes in physical order whose place matters: all but those of size 1."""
+    tensor = view.tensor
+    return [a for i, a in enumerate(view.layout) if a != NEW and (tensor.shape[i] != 1 or i in tensor.dynamic)]
 
 
 _HASHED = 1 << 20  # bytes; larger constants are equal only when they are the same memory

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import onnx_ir as ir
 
 if TYPE_CHECKING:
+    from exporter.ops.expansion import Expansion
     from exporter.ops.lowering import Lowering
 
 __all__ = ["ANY", "FLOAT", "NUMBERS", "STORED", "Fixed", "Float", "Free", "InputRole", "Int8Rule", "Op", "Same"]
@@ -61,15 +62,17 @@ Int8Rule = Free | Same | Fixed | Float
 class Op:
     """One operator.
 
-    type         ONNX op type (default domain)
+    type         ONNX op type
     int8         what its output's numbers look like in an int8 graph
     inputs       role by input index; the last one repeats (Concat)
     weight_axis  channel axis of the weight input for per-channel scales
-    lower        writes the TFLite operators for one node; None: not in TFLite, and refused there
+    lower        writes the TFLite operators for one node; without it and ``expand``: not in TFLite, and refused there
+    expand       writes the node with simpler ONNX operators instead, before the translation
     fuses        its TFLite operator can clamp its output (fused_activation_function)
     types        element types that its TFLite operators take, for inputs that are not static
     int8_when    further condition for running on int8 in TFLite; where it fails the node runs in float
-    ignores      attributes without effect on what is written; any other that ``lower`` does not read is refused
+    ignores      attributes without effect on what is written; any other that is not read is refused
+    domain       ONNX operator domain; "" is the default one
     """
 
     type: str
@@ -81,6 +84,8 @@ class Op:
     types: tuple[str, ...] = FLOAT
     int8_when: Callable[[ir.Node], bool] | None = None
     ignores: tuple[str, ...] = ()
+    expand: Callable[[Expansion], None] | None = None
+    domain: str = ""
 
     def role(self, index: int) -> InputRole:
         """Role of input ``index``."""

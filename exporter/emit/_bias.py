@@ -1,0 +1,57 @@
+"""A bias added to a matrix product is part of FULLY_CONNECTED: MatMul and Add become one Gemm, here of any rank."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from exporter import graph
+
+__all__ = ["fuse_bias"]
+
+
+def fuse_bias(model: ir.Model) -> None:
+    """Edits a graph that only the emitter sees: a Gemm of more than two dimensions is not ONNX."""
+    for node in list(model.graph):
+        if node.op_type != "MatMul" or not _is_matrix(node.inputs[1]):
+            continue
+        add = graph.only_consumer(node.outputs[0])
+        if add is None or add.op_type != "Add":
+            continue
+        other = add.inputs[1] if add.inputs[0] is node.outputs[0] else add.inputs[0]
+        bias, columns, shape = graph.constant(other), _columns(node.inputs[1]), node.outputs[0].shape
+        if bias is None or shape is None or len(shape) < 2 or bias.ndim > len(shape) or bias.size not in {1, columns}:
+            continue
+        if bias.size == columns and columns > 1 and bias.shape[-1] != columns:
+            continue
+        result = add.outputs[0]
+        row = graph.add_initializer(
+            model.graph,
+            graph.fresh_name(model.graph, f"{result.name}/bias"),
+            np.broadcast_to(bias.reshape(-1), (columns,)).copy(),
+        )
+        fused = ir.Node("", "Gemm", [*node.inputs, row], name=node.name)
+        fused.outputs[0].shape, fused.outputs[0].type = result.shape, result.type
+        model.graph.insert_before(add, [fused])
+        result.replace_all_uses_with(fused.outputs[0], replace_graph_outputs=True)
+        fused.outputs[0].name, result.name = result.name, None
+        model.graph.remove([add, node], safe=True)
+
+
+def _stored(value: ir.Value | None) -> ir.Value | None:
+    """What lies behind a DequantizeLinear."""
+    node = value.producer() if value is not None else None
+    return node.inputs[0] if node is not None and node.op_type == "DequantizeLinear" else value
+
+
+def _is_matrix(value: ir.Value | None) -> bool:
+    stored = _stored(value)
+    constant = None if stored is None or stored.is_graph_input() else stored.const_value
+    return constant is not None and len(constant.shape) == 2
+
+
+def _columns(value: ir.Value | None) -> int:
+    stored = _stored(value)
+    assert stored is not None
+    assert stored.const_value is not None
+    return int(stored.const_value.shape[1])  # type: ignore[arg-type]
