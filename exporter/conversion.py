@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from exporter.emit.ort import emit_onnx
 from exporter.errors import KbitError
-from exporter.loading import load
+from exporter.loading import from_file
 
 __all__ = ["FORMATS", "Converted", "convert"]
 
@@ -37,13 +37,15 @@ def convert(source: Path, to: str, out: Path, *, channels_last: bool = False) ->
         raise KbitError("channels_last is for TFLite: an ONNX file keeps its layout", "leave it out")
     if out.is_dir():
         raise KbitError(f"{out} is a folder", "name a file")
-    model = load(str(source))
+    model = from_file(source, mapped=to == "tflite")
     partial = out.with_name(f"{out.name}.partial")
     try:
         if to == "tflite":
-            from exporter.emit.tflite import emit_tflite
+            from exporter.emit.tflite import SIGNATURE, translate
 
-            partial.write_bytes(emit_tflite(model, channels_last=channels_last))
+            content = translate({SIGNATURE: model}, channels_last=channels_last)
+            with partial.open("wb") as file:
+                content.write(file)
         else:
             ir.save(emit_onnx(model), partial, format="protobuf")
         partial.replace(out)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from exporter.loading.torch_source import Traced
 
-__all__ = ["Loaded", "Parity", "from_proto", "load", "load_with_parity"]
+__all__ = ["Loaded", "Parity", "from_file", "from_proto", "load", "load_with_parity"]
 
 
 @dataclass(frozen=True, slots=True)

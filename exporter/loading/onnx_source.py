@@ -17,56 +17,76 @@ import onnx_ir.passes.common as passes
 from google.protobuf.message import DecodeError
 
 from exporter.errors import LoadError
+from exporter.loading.mapped import read_mapped
 
 __all__ = ["OPSET", "canonical", "first_line", "from_file", "from_proto", "silence"]
 
 OPSET = 21
 
 
-def from_file(path: Path) -> ir.Model:
-    """Raises LoadError for a file that is missing, corrupt, truncated, or reaches outside its folder."""
+def from_file(path: Path, *, mapped: bool = False) -> ir.Model:
+    """Raises LoadError for a file that is missing, corrupt, truncated, or reaches outside its folder.
+
+    mapped  leave large tensors on disk until they are used: for a model that is only translated, not run
+    """
     if not path.is_file():
         raise LoadError(f"model file {path} does not exist", "check model.source (relative to the recipe)")
     try:
-        proto = onnx.load(str(path), load_external_data=False)
+        proto = read_mapped(path) if mapped else onnx.load(str(path), load_external_data=False)
     except (DecodeError, OSError, ValueError) as error:
         raise LoadError(f"{path} is not an ONNX file, or it is truncated", "export it again") from error
     if not proto.graph.node and not proto.graph.output:
         raise LoadError(f"{path} holds no graph", "is it an ONNX model?")
     _check_external(proto, path)
-    try:
-        onnx.load_external_data_for_model(proto, str(path.parent))
-    except Exception as error:
-        raise LoadError(f"{path}: its external data cannot be read: {first_line(error)}") from error
-    return from_proto(proto, str(path))
+    if not mapped:
+        try:
+            onnx.load_external_data_for_model(proto, str(path.parent))
+        except Exception as error:
+            raise LoadError(f"{path}: its external data cannot be read: {first_line(error)}") from error
+    return from_proto(proto, str(path), folder=path.parent)
 
 
-def from_proto(proto: onnx.ModelProto, where: str = "the model") -> ir.Model:
-    """Canonical graph of a proto that holds all of its data."""
+def from_proto(proto: onnx.ModelProto, where: str = "the model", *, folder: Path | None = None) -> ir.Model:
+    """Canonical graph of a proto. ``folder``: where its external data lies, if it was not loaded."""
     opset = next((o.version for o in proto.opset_import if o.domain in {"", "ai.onnx"}), 0)
     try:
         with silence():
             if opset and opset < OPSET:
-                proto = onnx.version_converter.convert_version(_with_declared_constants(proto), OPSET)
+                proto = _converted(proto)
             model = ir.from_proto(proto)
     except Exception as error:
         if opset < OPSET:
             what = f"{where}: opset {opset} cannot be converted to {OPSET}: {first_line(error)}"
             raise LoadError(what, "export it again at a newer opset") from error
         raise LoadError(f"{where} is not a sound ONNX model: {first_line(error)}") from error
+    if folder is not None:
+        ir.external_data.set_base_dir(model.graph, folder)
     return canonical(model, where)
 
 
-def _with_declared_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The converter knows only graphs of IR 3, in which every initializer is an input too."""
+_ADAPTED = 1 << 16  # bytes; what the version converter's adapters look into is smaller
+
+
+def _converted(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """At OPSET. The converter knows only graphs in which every initializer is an input too, as in IR 3, and would
+    copy large ones several times: they stay behind meanwhile."""
     known = {v.name for v in proto.graph.input}
-    missing = [t for t in proto.graph.initializer if t.name not in known]
-    if missing:
-        copy = onnx.ModelProto()
-        copy.CopyFrom(proto)
-        copy.graph.input.extend(onnx.helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)) for t in missing)
-        return copy
-    return proto
+    light = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
+    light.graph.name = proto.graph.name
+    for field in ("node", "input", "output", "value_info", "sparse_initializer"):
+        getattr(light.graph, field).extend(getattr(proto.graph, field))
+    heavy = []
+    for tensor in proto.graph.initializer:
+        if tensor.name not in known:
+            info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            light.graph.input.append(info)
+        if tensor.ByteSize() > _ADAPTED or tensor.data_location == onnx.TensorProto.EXTERNAL:
+            heavy.append(tensor)
+        else:
+            light.graph.initializer.append(tensor)
+    result = onnx.version_converter.convert_version(light, OPSET)
+    result.graph.initializer.extend(heavy)
+    return result
 
 
 def canonical(model: ir.Model, where: str = "the model") -> ir.Model:
