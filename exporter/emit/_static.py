@@ -15,7 +15,7 @@ from exporter import graph
 from exporter.emit._standard import inline_standard
 from exporter.errors import UnsupportedError
 from exporter.ops import OPS
-from exporter.ops.expansion import expand
+from exporter.ops.expansion import expand, rows_by_name
 
 __all__ = ["Shapes", "fix_batch"]
 
@@ -93,12 +93,35 @@ def _fixed(model: ir.Model, batch: int) -> ir.Model:
 
 
 def _fold(model: ir.Model) -> None:
-    graph.infer_shapes(model)
+    _infer(model)
     onnxscript.optimizer.optimize(model, num_iterations=2, output_size_limit=_FOLDED)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     _turn_constants(model.graph)
     passes.RemoveUnusedNodesPass()(model)
+    _infer(model)
+
+
+def _infer(model: ir.Model) -> None:
+    """onnx's inference, and the rows' own where it gives up; as long as either finds more."""
     graph.infer_shapes(model)
+    while _infer_by_row(model.graph):
+        graph.infer_shapes(model)
+
+
+def _infer_by_row(g: ir.Graph) -> bool:
+    changed = False
+    for node in g:
+        row = rows_by_name(OPS, node)
+        if row is None or row.infer is None or all(_whole(v) is not None for v in node.outputs):
+            continue
+        if any(v is not None and v.name and _whole(v) is None for v in node.inputs):
+            continue
+        for value, shape in zip(node.outputs, row.infer(node), strict=False):
+            if _whole(value) is None:
+                value.shape = ir.Shape(shape)
+                value.type = value.type or (node.inputs[0].type if node.inputs[0] is not None else None)
+                changed = True
+    return changed
 
 
 def _turn_constants(g: ir.Graph) -> None:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from exporter.ops.infer import like_first
 from exporter.ops.lowering import Layout, Lowering, Tensor, identity
 from exporter.ops.norm import NO_INTEGER, by_channel, chain, deviation
 from exporter.ops.op import Op
@@ -109,8 +110,15 @@ def lrn(ctx: Lowering) -> None:
 
 ROWS = (
     Op("InstanceNormalization", NO_INTEGER, ("activation", "static"), lower=instance_norm),
-    Op("GroupNormalization", NO_INTEGER, ("activation", "static"), lower=group_norm, ignores=("stash_type",)),
+    Op(
+        "GroupNormalization",
+        NO_INTEGER,
+        ("activation", "static"),
+        lower=group_norm,
+        infer=like_first,
+        ignores=("stash_type",),
+    ),
     Op("LpNormalization", NO_INTEGER, lower=lp_norm),
-    Op("MeanVarianceNormalization", NO_INTEGER, lower=mean_variance_norm),
+    Op("MeanVarianceNormalization", NO_INTEGER, lower=mean_variance_norm, infer=like_first),
     Op("LRN", NO_INTEGER, lower=lrn),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -71,6 +71,7 @@ class Op:
     fuses        its TFLite operator can clamp its output (fused_activation_function)
     types        element types that its TFLite operators take, for inputs that are not static
     int8_when    further condition for running on int8 in TFLite; where it fails the node runs in float
+    infer        shapes of the outputs, where onnx's inference finds none; called when those of the inputs are known
     ignores      attributes without effect on what is written; any other that is not read is refused
     domain       ONNX operator domain; "" is the default one
     """
@@ -86,6 +87,7 @@ class Op:
     ignores: tuple[str, ...] = ()
     expand: Callable[[Expansion], None] | None = None
     domain: str = ""
+    infer: Callable[[ir.Node], Sequence[tuple[int, ...]]] | None = None
 
     def role(self, index: int) -> InputRole:
         """Role of input ``index``."""

@@ -15,7 +15,7 @@ from exporter import graph
 from exporter.ops.lowering import Array, Lowering, Tensor
 from exporter.ops.moves import Moves
 from exporter.ops.op import Float, Op, Same
-from exporter.ops.pool_indices import max_pool_with_indices, max_unpool
+from exporter.ops.pool_indices import max_pool_with_indices, max_unpool, unpooled
 from exporter.ops.steps import Steps
 from exporter.ops.windows import Pads, Window, clamped, image_layout, pad_image, window
 
@@ -192,6 +192,8 @@ def _average_int8(node: ir.Node) -> bool:
     return auto == "SAME_UPPER" or (auto == "NOTSET" and centred and set(said("strides", (1,))) == {1})
 
 
+_BY_INDEX = Float("places elements by index")
+
 ROWS = (
     Op(
         "MaxPool",
@@ -203,5 +205,11 @@ ROWS = (
     ),
     Op("AveragePool", Same(), lower=average_pool, fuses=True, int8_when=_average_int8, ignores=("ceil_mode",)),
     Op("LpPool", Float("no integer kernel in either runtime"), lower=lp_pool, ignores=("ceil_mode",)),
-    Op("MaxUnpool", Float("places elements by index"), ("activation", "static", "static"), lower=max_unpool),
+    Op(
+        "MaxUnpool",
+        Float("places elements by index"),
+        ("activation", "static", "static"),
+        lower=max_unpool,
+        infer=unpooled,
+    ),
 )

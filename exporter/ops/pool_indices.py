@@ -6,13 +6,15 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import onnx_ir as ir
 
+from exporter import graph
 from exporter.ops.lowering import Array, Lowering, Tensor
 from exporter.ops.moves import Moves
 from exporter.ops.steps import Steps
 from exporter.ops.windows import Window, clamped, image_layout, window
 
-__all__ = ["max_pool_with_indices", "max_unpool"]
+__all__ = ["max_pool_with_indices", "max_unpool", "unpooled"]
 
 
 def max_pool_with_indices(ctx: Lowering, win: Window, out: tuple[int, ...]) -> None:
@@ -51,6 +53,12 @@ def _flat(places: Sequence[Array], sizes: Sequence[int], *, by_column: bool = Fa
         shape[axis], shape[axes + axis] = array.shape
         total = total + array.reshape(shape) * step
     return total.reshape(math.prod(len(p) for p in places), -1)
+
+
+def unpooled(node: ir.Node) -> Sequence[tuple[int, ...]]:
+    """For ``Op.infer``: the shape that is given, which onnx's inference does not read."""
+    given = graph.constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    return [] if given is None else [tuple(int(n) for n in given)]
 
 
 def max_unpool(ctx: Lowering) -> None:
