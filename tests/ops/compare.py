@@ -93,6 +93,18 @@ def _run(data: bytes, feeds: Mapping[str, np.ndarray], model: onnx.ModelProto) -
     return [found[value.name] for value in model.graph.output]
 
 
+def agree(pair: Pair, tolerance: float = 1e-5) -> None:
+    """Same shapes and types, numbers within ``tolerance`` of the largest."""
+    for expected, actual in zip(pair.expected, pair.actual, strict=True):
+        assert actual.shape == expected.shape
+        assert actual.dtype == expected.dtype
+        if expected.dtype == np.bool_ or not expected.size:
+            np.testing.assert_array_equal(actual, expected)
+            continue
+        scale = max(1.0, float(np.abs(expected).max()))
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One operator. ``shape``: of x, batch first; ``rest``: its other inputs, None for one left out.
