@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from exporter.ops.lowering import NEW, Layout, Lowering, Tensor, identity
-from exporter.ops.op import ANY, NUMBERS, Float, Free, Op
+from exporter.ops.op import ANY, STORED, NUMBERS, Float, Free, Op
 
 __all__ = ["ROWS", "aligned", "broadcast"]
 
@@ -106,5 +106,5 @@ ROWS = (
     _row("And", "LOGICAL_AND", "LogicalAndOptions", _LOGIC, types=("bool",)),
     _row("Or", "LOGICAL_OR", "LogicalOrOptions", _LOGIC, types=("bool",)),
     Op("Pow", _NO_INT, lower=power),
-    Op("Where", _NO_INT, ("static", "activation", "activation"), lower=where, types=ANY),
+    Op("Where", _NO_INT, ("static", "activation", "activation"), lower=where, types=STORED),
 )

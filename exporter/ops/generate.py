@@ -22,6 +22,17 @@ def eye_like(ctx: Lowering) -> None:
     ctx.alias(View(ctx.program.constant(diagonal, stem=ctx.result.name or "eye"), identity(2)))
 
 
+def constant_of_shape(ctx: Lowering) -> None:
+    """A constant, or FILL to a shape that follows the batch."""
+    value = ctx.attr("value")
+    number = np.zeros(1, np.float32) if value is None else value.numpy()
+    shape = ctx.out_shape()
+    if ctx.values.dynamic(ctx.result):
+        raise ctx.refuse("input", "the shape follows the batch", "export with a fixed batch")
+    filled = np.broadcast_to(number.reshape(()), shape)
+    ctx.alias(View(ctx.program.constant(filled, stem=ctx.result.name or "filled"), identity(len(shape))))
+
+
 def unknown(ctx: Lowering) -> None:
     """What remains after folding has a shape that only the run tells."""
     raise ctx.refuse("", "made from numbers computed at run time: so is its shape", "make its inputs constants")
@@ -31,7 +42,7 @@ _SHAPES = Float("computes a shape")
 
 ROWS = (
     Op("EyeLike", _SHAPES, ("static",), lower=eye_like, ignores=("dtype",)),
-    Op("ConstantOfShape", _SHAPES, ("static",), lower=unknown, ignores=("value",)),
+    Op("ConstantOfShape", _SHAPES, ("static",), lower=constant_of_shape),
     Op("Range", _SHAPES, ("static",), lower=unknown),
     Op("Shape", _SHAPES, ("static",)),
     Op("Size", _SHAPES, ("static",)),
