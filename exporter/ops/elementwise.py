@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from exporter.ops.lowering import NEW, Layout, Lowering, Tensor, identity
-from exporter.ops.op import ANY, STORED, NUMBERS, Float, Free, Op
+from exporter.ops.op import NUMBERS, STORED, Float, Free, Op
 
 __all__ = ["ROWS", "aligned", "broadcast"]
 
