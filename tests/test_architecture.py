@@ -26,7 +26,7 @@ RANKS = (
     ("errors",),
     ("types",),
     ("grid", "graph", "recipe"),
-    ("content",),
+    ("content", "control"),
     ("ops",),
     ("loading", "preparing", "data", "calibration", "rounding", "quantize", "emit", "reference", "bundle"),
     ("search", "finetune", "lm"),

@@ -12,6 +12,7 @@ import onnx_ir.passes.common as passes
 import onnxscript.optimizer
 
 from exporter import graph
+from exporter.control import straighten
 from exporter.emit._standard import inline_standard
 from exporter.errors import UnsupportedError
 from exporter.ops import OPS
@@ -19,7 +20,7 @@ from exporter.ops.expansion import expand, rows_by_name
 
 __all__ = ["Shapes", "fix_batch"]
 
-_DEEPEST = 8  # definitions within definitions
+_DEEPEST = 8  # definitions within definitions, loops within loops
 Shapes = dict[str, tuple[tuple[int, ...], frozenset[int]]]
 _FOLDED = 1 << 22  # elements; larger constants are not computed again
 _MOVES = frozenset({"Transpose", "Reshape", "Identity"})
@@ -84,7 +85,7 @@ def _fixed(model: ir.Model, batch: int) -> ir.Model:
             warnings.simplefilter("ignore")
             _fold(copy)
             for _ in range(_DEEPEST):
-                if not (expand(copy, OPS) | inline_standard(copy)):
+                if not (straighten(copy) | expand(copy, OPS) | inline_standard(copy)):
                     break
                 _fold(copy)
             return copy

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from exporter.control import CHOICE
 from exporter.ops.lowering import NEW, Layout, Lowering, Tensor, identity
 from exporter.ops.op import NUMBERS, STORED, Float, Free, Op
 
@@ -78,6 +79,8 @@ def power(ctx: Lowering) -> None:
 
 def where(ctx: Lowering) -> None:
     """SELECT_V2."""
+    if CHOICE in ctx.node.metadata_props and ctx.shape(1) != ctx.shape(2):
+        raise ctx.refuse("condition", "computed at run time, between tensors of different shapes", "make it constant")
     tensors, layout = broadcast(ctx)
     ctx.emit("SELECT_V2", tensors, [ctx.output(layout)], "SelectV2Options")
 
