@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from exporter.control import CONTROL
 from exporter.ops.lowering import Lowering
 from exporter.ops.op import Float, Op
 
 __all__ = ["ROWS"]
 
-_CHOOSE = "both branches must give tensors of the same shapes"
-_COUNT = "make the trip count a constant, and the condition too where rows are collected"
-_FLOW = {
-    "If": ("cond", "computed at run time, with branches that no choice can stand for", _CHOOSE),
-    "Loop": ("M", "how often it runs is computed at run time", _COUNT),
-    "Scan": ("scan_input_axes", "how often it runs is computed at run time", "fix the length of what it scans"),
-}
 _LISTED = (
     "",
     "a sequence or optional whose content is known at run time only",
     "use tensors: stack, pad or split them",
 )
+_REASONS = {
+    "If": ("cond", "computed at run time, with branches that no choice can stand for", "give both the same shapes"),
+    "Loop": ("M", "how often it runs is computed at run time", "make the trip count a constant, and the condition too"),
+}
 
 
-def _refusing(attribute: str, found: str, hint: str) -> Callable[[Lowering], None]:
-    def lower(ctx: Lowering) -> None:
-        raise ctx.refuse(attribute, found, hint)
+def refused(ctx: Lowering) -> None:
+    """Why it could not be written out."""
+    raise ctx.refuse(*_REASONS.get(ctx.node.op_type, _LISTED))
 
-    return lower
+
+def scan(ctx: Lowering) -> None:
+    """Why it could not be written out."""
+    if len(ctx.node.inputs) != len(ctx.node.attributes["body"].as_graph().inputs):
+        raise ctx.refuse("sequence_lens", "the form of opset 8, which has a batch axis", "export at opset 9 or later")
+    raise ctx.refuse("scan_input_axes", "how often it runs is computed at run time", "fix the length of what it scans")
 
 
 ROWS = tuple(
-    Op(name, Float("decides what runs"), ("static",), lower=_refusing(*_FLOW.get(name, _LISTED))) for name in CONTROL
+    Op(name, Float("decides what runs"), ("static",), lower=scan if name == "Scan" else refused) for name in CONTROL
 )
