@@ -59,8 +59,6 @@ def loop(node: ir.Node, inputs: Sequence[Result | None], writer: Writer) -> list
 def scan(node: ir.Node, inputs: Sequence[Result | None], writer: Writer) -> list[Result] | None:
     """One step for each slice of its inputs."""
     body = writer.inner(node, "body")
-    if len(inputs) != len(body.inputs):
-        return None  # opset 8's form, which has a batch axis and which onnx's converter leaves as it is
     count = node.attributes["num_scan_inputs"].as_int()
     carried, sources = list(inputs[: len(inputs) - count]), inputs[len(inputs) - count :]
     axes = node.attributes.get_ints("scan_input_axes", [0] * count)

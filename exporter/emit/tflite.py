@@ -137,6 +137,8 @@ class _Emitter(Values):
         if node is not None and node.op_type == _DEQUANTIZE:
             return self._behind_dequantize(node, value, integer)
         array = graph.constant(value)
+        if array is not None and array.size == 0:
+            return View(self.program.empty(array.shape, array.dtype, value.name or "empty"), identity(array.ndim))
         if array is not None:
             return View(self.program.constant(array, stem=value.name or "constant"), identity(array.ndim))
         return self._held(value)

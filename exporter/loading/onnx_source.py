@@ -49,6 +49,9 @@ def from_file(path: Path, *, mapped: bool = False) -> ir.Model:
 def from_proto(proto: onnx.ModelProto, where: str = "the model", *, folder: Path | None = None) -> ir.Model:
     """Canonical graph of a proto. ``folder``: where its external data lies, if it was not loaded."""
     opset = next((o.version for o in proto.opset_import if o.domain in {"", "ai.onnx"}), 0)
+    if opset < 9 and any(n.op_type == "Scan" for n in proto.graph.node):
+        what = f"{where}: Scan of opset {opset} has a batch axis, which newer ones lack"
+        raise LoadError(what, "export it again at opset 9 or later")
     try:
         with silence():
             if opset and opset < OPSET:

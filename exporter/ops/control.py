@@ -15,6 +15,7 @@ _LISTED = (
 )
 _REASONS = {
     "If": ("cond", "computed at run time, with branches that no choice can stand for", "give both the same shapes"),
+    "Scan": ("scan_input_axes", "how often it runs is computed at run time", "fix the length of what it scans"),
     "Loop": ("M", "how often it runs is computed at run time", "make the trip count a constant, and the condition too"),
 }
 
@@ -24,13 +25,4 @@ def refused(ctx: Lowering) -> None:
     raise ctx.refuse(*_REASONS.get(ctx.node.op_type, _LISTED))
 
 
-def scan(ctx: Lowering) -> None:
-    """Why it could not be written out."""
-    if len(ctx.node.inputs) != len(ctx.node.attributes["body"].as_graph().inputs):
-        raise ctx.refuse("sequence_lens", "the form of opset 8, which has a batch axis", "export at opset 9 or later")
-    raise ctx.refuse("scan_input_axes", "how often it runs is computed at run time", "fix the length of what it scans")
-
-
-ROWS = tuple(
-    Op(name, Float("decides what runs"), ("static",), lower=scan if name == "Scan" else refused) for name in CONTROL
-)
+ROWS = tuple(Op(name, Float("decides what runs"), ("static",), lower=refused) for name in CONTROL)

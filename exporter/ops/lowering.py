@@ -156,12 +156,25 @@ class Program:
 
     def reshape_into(self, tensor: Tensor, result: Tensor) -> None:
         """RESHAPE into a given tensor; at most one axis may follow the batch, written as -1."""
+        if tensor.data is not None and tensor.data.size == 0:
+            self._fill(result)
+            return
         sizes = [-1 if i in result.dynamic else size for i, size in enumerate(result.shape)]
         if sizes.count(-1) > 1 or (-1 in sizes and 0 in sizes):
             found = f"{result.name!r} has the batch in two dimensions, or no elements at all"
             raise UnsupportedError(result.name, "Reshape", "shape", found, "export with a fixed batch")
         target = self.constant(np.asarray(sizes, np.int32), stem="shape")
         self.emit("RESHAPE", [tensor, target], [result], "ReshapeOptions", newShape=sizes)
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype[Any], stem: str) -> Tensor:
+        """A tensor without elements: a constant of no bytes would be one without data, which kernels refuse."""
+        result = Tensor(self.name(stem), tuple(shape), dtype)
+        self._fill(result)
+        return result
+
+    def _fill(self, result: Tensor) -> None:
+        sizes = self.constant(np.asarray(result.shape, np.int32), stem="shape")
+        self.emit("FILL", [sizes, self.constant(np.zeros((), result.dtype))], [result], "FillOptions")
 
     def convert(self, view: View, layout: Layout) -> View:
         """The same value in another layout: RESHAPE where only axes of size 1 move, else TRANSPOSE."""
