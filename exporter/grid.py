@@ -30,6 +30,7 @@ __all__ = [
     "qparams_of_least_error",
     "quantize",
     "range_of",
+    "round_to",
     "scale_shape",
     "spread",
     "ungrouped",
@@ -88,19 +89,25 @@ def spread(numbers: npt.NDArray[_Number], shape: tuple[int, ...], grain: Grain) 
 def quantize(real: _Float, q: QParams) -> npt.NDArray[np.int32]:
     """Integers on the grid (of a codebook: its nearest levels, ties to the lower), i32 of the tensor's own shape."""
     scale = spread(q.scale, real.shape, q.scheme.grain)
-    if isinstance(q.scheme, Codebook):
-        levels = np.asarray(q.scheme.levels, np.float32)
-        with np.errstate(over="ignore"):
-            place = np.searchsorted((levels[1:] + levels[:-1]) / 2, real.astype(np.float32) / scale)
-        return levels.astype(np.int32)[place]
     zero = spread(q.zero_point, real.shape, q.scheme.grain)
-    steps: _Float
+    return round_to(real, scale, zero, q.scheme)
+
+
+def round_to(
+    real: _Float, scale: npt.NDArray[np.float32], zero: npt.NDArray[np.int32], scheme: Scheme | Codebook
+) -> npt.NDArray[np.int32]:
+    """``quantize`` with scale and zero point that broadcast against the values."""
     with np.errstate(over="ignore"):  # infinity is clipped like any other value outside the grid
-        if q.scheme.bits > 16:  # float32 cannot hold these integers exactly
+        if isinstance(scheme, Codebook):
+            levels = np.asarray(scheme.levels, np.float32)
+            place = np.searchsorted((levels[1:] + levels[:-1]) / 2, real.astype(np.float32) / scale)
+            return levels.astype(np.int32)[place]
+        steps: _Float
+        if scheme.bits > 16:  # float32 cannot hold these integers exactly
             steps = np.rint(real.astype(np.float64) / scale.astype(np.float64))
         else:
             steps = np.rint(real.astype(np.float32) / scale)
-    steps = np.clip(steps + zero.astype(steps.dtype), q.scheme.qmin, q.scheme.qmax)
+    steps = np.clip(steps + zero.astype(steps.dtype), scheme.qmin, scheme.qmax)
     return steps.astype(np.int32)
 
 

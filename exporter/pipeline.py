@@ -99,7 +99,8 @@ def run(
             batches = calibration.batches(recipe.data.batch_size)
             stats = calibrate(model, batches, values=watched, progress=lambda done: progress("calibrate", done, told))
         progress("plan", 0, None)
-        plan = make_plan(model, stats, recipe.quantize, observe=OBSERVERS[recipe.quantize.observer])
+        observe = OBSERVERS[recipe.quantize.observer]
+        plan = make_plan(model, stats, recipe.quantize, observe=observe, samples=calibration is not None)
         rounded = _round(recipe, model, plan, calibration, progress)
     plan = rounded.plan
     quantized = apply(model, rounded, io=recipe.quantize.io)

@@ -36,7 +36,7 @@ RANKS = (
     ("cli",),
 )
 RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}
-ALSO = {"quantize": {"rounding"}, "loading": {"reference"}, "cli": {"__init__"}}
+ALSO = {"rounding": {"quantize"}, "loading": {"reference"}, "cli": {"__init__"}}
 
 # package -> the files or folders that may import it; whatever is not named here is free
 ONLY_IN = {

@@ -41,6 +41,7 @@ def make_plan(
     quantize: Quantize = _DEFAULT,
     *,
     observe: Observer = minmax_range,
+    samples: bool | None = None,
 ) -> Plan:
     """Integer nodes: activations asymmetric per tensor, bias int32 at input scale x weight scale. Others: weights only.
 
@@ -48,8 +49,10 @@ def make_plan(
     stats     what calibration saw, by value name; every activation of an integer node must be there
     quantize  the recipe's wishes
     observe   range of an activation from its statistics: the function that quantize.observer names
+    samples   will rounding see samples? Default: it will where there are statistics
     Raises PlanError for missing statistics, a pattern that matches nothing, and wishes that no kernel grants.
     """
+    seen = bool(stats) if samples is None else samples
     wanted = wishes(model, quantize)
     regions = find_regions(model, wanted)
     reasons = dict(regions.reasons)
@@ -65,15 +68,19 @@ def make_plan(
     tensors = _plan_activations(ties, fixed, stats, observe, quantize.observer)
     _align(nodes, ties, fixed, tensors)
     for node in nodes:
-        plan_constants(node, tensors, wanted[graph.node_name(node)])
-    dynamic = _plan_rest(model, nodes, wanted, tensors)
+        plan_constants(node, tensors, wanted[graph.node_name(node)], samples=seen)
+    dynamic = _plan_rest(model, nodes, wanted, tensors, seen)
     for name in dynamic:
         reasons.pop(name, None)
     return Plan(_in_graph_order(model, tensors), reasons, dynamic)
 
 
 def _plan_rest(
-    model: ir.Model, integer: Sequence[ir.Node], wanted: Mapping[str, Wish], tensors: dict[str, TensorPlan]
+    model: ir.Model,
+    integer: Sequence[ir.Node],
+    wanted: Mapping[str, Wish],
+    tensors: dict[str, TensorPlan],
+    samples: bool,
 ) -> dict[str, str]:
     """Weights of the nodes outside; the names of those whose input becomes integers in each run."""
     inside = {id(node) for node in integer}
@@ -82,7 +89,7 @@ def _plan_rest(
         wish = wanted[graph.node_name(node)]
         if id(node) in inside or (wish.activations in {"int8", "int16"} and node.op_type != "Gather"):
             continue
-        found = plan_stored(node, wish)
+        found = plan_stored(node, wish, samples=samples)
         if found is not None:
             tensors.setdefault(found[0].name, found[0])
             if found[1]:

@@ -45,6 +45,9 @@ def apply(model: ir.Model, plan: Plan | Rounded, *, io: str = "float32") -> ir.M
             _quantize_activation(result.graph, values[name], tensor.qparams)
         else:
             _quantize_constant(result.graph, values[name], tensor, rounded)
+    for name, array in rounded.biases.items():
+        if name not in plan.tensors:  # of a node that runs in float
+            values[name].const_value = ir.tensor(array, name=name)
     _drop_clamps(result.graph)
     if io == "int8":
         _integer_io(result.graph)

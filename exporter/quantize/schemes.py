@@ -12,6 +12,7 @@ from exporter.types import Codebook, Grain, QParams, Scheme
 
 __all__ = ["initial_qparams", "weight_scheme"]
 
+_SYMMETRIC_FROM = 4  # bits
 _TOP = 127  # a level of 1 in int8
 _ROUNDS = 40  # of Lloyd's algorithm
 
@@ -19,7 +20,8 @@ _ROUNDS = 40  # of Lloyd's algorithm
 def weight_scheme(name: str, array: npt.NDArray[np.float32], grain: Grain, symmetric: bool | None) -> Scheme | Codebook:
     """The scheme of a weight; a k-means codebook is fitted to ``array``.
 
-    symmetric  None: the default of the width. Widths of 8 bits are symmetric whatever it says, as kernels require
+    symmetric  None: so from 4 bits on, where the zero point buys next to nothing. Weights of 8 bits are symmetric
+               whatever it says, as kernels require
     """
     match name:
         case "binary":
@@ -31,7 +33,8 @@ def weight_scheme(name: str, array: npt.NDArray[np.float32], grain: Grain, symme
     if name.startswith("kmeans"):
         return Codebook(name, _kmeans(array, grain, int(name.removeprefix("kmeans"))), grain)
     bits = int(name.removeprefix("int"))
-    return Scheme(bits, symmetric=bits == 8 or symmetric is not False, grain=grain)
+    wanted = bits >= _SYMMETRIC_FROM if symmetric is None else symmetric
+    return Scheme(bits, symmetric=bits == 8 or wanted, grain=grain)
 
 
 def initial_qparams(array: npt.NDArray[np.float32], scheme: Scheme | Codebook) -> tuple[QParams, str]:

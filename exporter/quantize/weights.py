@@ -23,10 +23,11 @@ Floats = npt.NDArray[np.float32]
 _OPERAND = Scheme(8, symmetric=False)
 _BIAS_LIMIT = float(2**30)  # keeps bias / (input scale x weight scale) well inside int32
 _LINEAR = frozenset({"Gemm", "MatMul"})
+_NEAREST_FROM = 7  # bits
 _FEWEST = 1024  # values of a table that is worth a scale
 
 
-def plan_constants(node: ir.Node, tensors: dict[str, TensorPlan], wish: Wish) -> None:
+def plan_constants(node: ir.Node, tensors: dict[str, TensorPlan], wish: Wish, *, samples: bool) -> None:
     """Of one integer node, into ``tensors``, which holds its activations."""
     row = OPS[node.op_type]
     for index, value in enumerate(node.inputs):
@@ -35,7 +36,7 @@ def plan_constants(node: ir.Node, tensors: dict[str, TensorPlan], wish: Wish) ->
             continue
         name = _named(value)
         if row.role(index) == "weight":
-            tensors[name] = _weight(node, name, array.astype(np.float32), tensors, wish)
+            tensors[name] = _weight(node, name, array.astype(np.float32), tensors, wish, samples)
         else:
             qparams = grid.qparams_from_range(array.min(), array.max(), _OPERAND)
             tensors[name] = TensorPlan(name, "weight", qparams, "constant operand: its own range")
@@ -47,7 +48,7 @@ def plan_constants(node: ir.Node, tensors: dict[str, TensorPlan], wish: Wish) ->
         tensors[_named(bias)] = TensorPlan(_named(bias), "bias", qparams, "input scale x weight scale")
 
 
-def plan_stored(node: ir.Node, wish: Wish) -> tuple[TensorPlan, bool] | None:
+def plan_stored(node: ir.Node, wish: Wish, *, samples: bool) -> tuple[TensorPlan, bool] | None:
     """The weight of a node that does not run on planned integers, or None; and whether its input becomes integers."""
     index = 0 if node.op_type == "Gather" else 1
     if node.op_type not in {"Conv", "Gather", *_LINEAR} or len(node.inputs) <= index or wish.weights == "float":
@@ -62,7 +63,7 @@ def plan_stored(node: ir.Node, wish: Wish) -> tuple[TensorPlan, bool] | None:
     linear = node.op_type in _LINEAR and array.ndim == 2
     grain = _stored_grain(node, array, wish)
     qparams, how = initial_qparams(array, weight_scheme(wish.weights, array, grain, wish.symmetric))
-    tensor = TensorPlan(name, "weight", qparams, _why(qparams, how), _rounder(wish))
+    tensor = TensorPlan(name, "weight", qparams, _why(qparams, how), _rounder(node, wish, qparams, samples))
     return tensor, linear and wish.activations == "dynamic"
 
 
@@ -90,7 +91,9 @@ def _channel_axis(node: ir.Node, array: npt.NDArray[np.generic]) -> int:
     return row.weight_axis(node) % array.ndim
 
 
-def _weight(node: ir.Node, name: str, array: Floats, tensors: Mapping[str, TensorPlan], wish: Wish) -> TensorPlan:
+def _weight(
+    node: ir.Node, name: str, array: Floats, tensors: Mapping[str, TensorPlan], wish: Wish, samples: bool
+) -> TensorPlan:
     row = OPS[node.op_type]
     if isinstance(wish.granularity, int):
         found = f"node {graph.node_name(node)!r}: groups of {wish.granularity} with {wish.activations} activations"
@@ -109,11 +112,16 @@ def _weight(node: ir.Node, name: str, array: Floats, tensors: Mapping[str, Tenso
         if (floor > qparams.scale).any():
             qparams = replace(qparams, scale=np.maximum(qparams.scale, floor).astype(np.float32))
             why += "; widened where the bias would not fit in int32"
-    return TensorPlan(name, "weight", qparams, why, _rounder(wish))
+    return TensorPlan(name, "weight", qparams, why, _rounder(node, wish, qparams, samples))
 
 
-def _rounder(wish: Wish) -> str:
-    return "nearest" if wish.rounder == "auto" else wish.rounder
+def _rounder(node: ir.Node, wish: Wish, qparams: QParams, samples: bool) -> str:
+    """auto: from 7 bits on nearest does no harm; below, what the layer reads decides, where there is any to see."""
+    if wish.rounder != "auto":
+        return wish.rounder
+    if qparams.scheme.bits >= _NEAREST_FROM:
+        return "nearest"
+    return "gptq" if samples and node.op_type in {"Conv", *_LINEAR} else "mse"
 
 
 def _why(qparams: QParams, how: str) -> str:

@@ -1,4 +1,7 @@
-"""How weights become integers on their grids. One algorithm a file; ROUNDERS is the table."""
+"""How weights become integers on their grids. One algorithm a file, in two tables.
+
+WEIGHT_ROUNDERS look at one weight alone. LAYER_ROUNDERS see what the layer reads, and go through the network in order.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,19 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from exporter import graph, grid
-from exporter.errors import PlanError
+from exporter.errors import DataError, PlanError
+from exporter.rounding.gptq import gptq
 from exporter.rounding.mse import mse
 from exporter.rounding.nearest import nearest
+from exporter.rounding.sequential import LayerRounder, WeightRounder, sequential
 from exporter.types import Plan, QParams, Rounded, TensorPlan
 
-__all__ = ["ROUNDERS", "Batches", "Rounder", "round_weights"]
+__all__ = ["LAYER_ROUNDERS", "WEIGHT_ROUNDERS", "Batches", "LayerRounder", "WeightRounder", "round_weights"]
 
-Rounder = Callable[[npt.NDArray[np.float32], QParams], tuple[QParams, npt.NDArray[np.int32]]]
 Batches = Callable[[], Iterable[Mapping[str, npt.NDArray[np.generic]]]]
 
-ROUNDERS: Mapping[str, Rounder] = {"nearest": nearest, "mse": mse}
+WEIGHT_ROUNDERS: Mapping[str, WeightRounder] = {"nearest": nearest, "mse": mse}
+LAYER_ROUNDERS: Mapping[str, LayerRounder] = {"gptq": gptq}
 
 
 def round_weights(
@@ -35,23 +40,35 @@ def round_weights(
 
     model     the graph that was planned
     batches   gives the calibration samples anew each time it is called; None: only rounders that need none
-    progress  called with weights done, and weights in all
-    Raises PlanError for a weight that the graph does not have as a constant, or an unknown rounder.
+    progress  called with layers done, and layers in all
+    Raises PlanError for a weight that the graph does not have as a constant, and an unknown rounder; DataError for a
+    rounder that needs samples and gets none.
     """
     tensors, integers = dict(plan.tensors), {}
     wanted = [t for t in plan.tensors.values() if t.role == "weight" and t.qparams is not None]
-    for done, tensor in enumerate(wanted):
-        if progress is not None:
-            progress(done, len(wanted))
-        if tensor.rounder not in ROUNDERS:
-            raise PlanError(f"{tensor.name!r}: unknown rounder {tensor.rounder!r}", f"known: {', '.join(ROUNDERS)}")
+    for tensor in wanted:
         array = graph.constant(model.graph.initializers.get(tensor.name))
         if array is None:
             raise PlanError(f"the plan gives {tensor.name!r} as a weight, but it is not a constant of the graph")
         assert tensor.qparams is not None
-        qparams, integers[tensor.name] = ROUNDERS[tensor.rounder](array.astype(np.float32), tensor.qparams)
+        rounder = nearest if tensor.rounder in LAYER_ROUNDERS else _rounder(tensor)
+        qparams, integers[tensor.name] = rounder(array.astype(np.float32), tensor.qparams)
         tensors[tensor.name] = replace(tensor, qparams=qparams)
-    return Rounded(with_bias_scales(model, replace(plan, tensors=tensors)), integers)
+    rounded = Rounded(with_bias_scales(model, replace(plan, tensors=tensors)), integers)
+    with_data = [tensor for tensor in wanted if tensor.rounder in LAYER_ROUNDERS]
+    if not with_data:
+        return rounded
+    if batches is None:
+        name = with_data[0].rounder
+        raise DataError(f"rounder {name!r} needs calibration samples", "give data.calibration, or another rounder")
+    return sequential(model, rounded, batches(), LAYER_ROUNDERS, progress)
+
+
+def _rounder(tensor: TensorPlan) -> WeightRounder:
+    if tensor.rounder not in WEIGHT_ROUNDERS:
+        known = ", ".join([*WEIGHT_ROUNDERS, *LAYER_ROUNDERS])
+        raise PlanError(f"{tensor.name!r}: unknown rounder {tensor.rounder!r}", f"known: {known}")
+    return WEIGHT_ROUNDERS[tensor.rounder]
 
 
 def with_bias_scales(model: ir.Model, plan: Plan) -> Plan:

@@ -118,8 +118,9 @@ def test_tables(width, granularity, tmp_path):
     model = model_of(TABLE, t=noise(100, 64))
     feeds = {"ids": np.array([[0, 99, 5], [7, 7, 64]])}
     plan = make_plan(model, {}, Quantize(embeddings=width, granularity=granularity, activations="float"))
-    expected = run_model(with_real_weights(model, round_weights(model, plan)), feeds)["y"]
-    emitted = emit_onnx(apply(model, plan), plan)
+    rounded = round_weights(model, plan)
+    expected = run_model(with_real_weights(model, rounded), feeds)["y"]
+    emitted = emit_onnx(apply(model, rounded), rounded.plan)
     actual, kernels, _ = session(emitted, tmp_path / "m.onnx", feeds)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
     assert "DequantizeLinear" not in kernels, "the whole table, in every run"
@@ -134,7 +135,7 @@ def test_convolutions_with_integer_weights_and_float_activations(tmp_path):
         plan = make_plan(model, {}, Quantize(weights=width, activations="float"))
         rounded = round_weights(model, plan)
         expected = run_model(with_real_weights(model, rounded), feeds)["y"]
-        actual, kernels, _ = session(emit_onnx(apply(model, rounded), plan), tmp_path / "m.onnx", feeds)
+        actual, kernels, _ = session(emit_onnx(apply(model, rounded), rounded.plan), tmp_path / "m.onnx", feeds)
         np.testing.assert_allclose(actual, expected, atol=1e-4 * np.abs(expected).max())
         assert not {"DequantizeLinear", "Cast", "Mul"} & set(kernels), "folded at load"
 

@@ -16,7 +16,7 @@ from exporter.errors import PlanError
 from exporter.quantize import apply, make_plan
 from exporter.quantize.schemes import initial_qparams, weight_scheme
 from exporter.recipe import Override, Quantize, Weights
-from exporter.rounding import ROUNDERS, round_weights
+from exporter.rounding import WEIGHT_ROUNDERS, round_weights
 from exporter.types import Codebook, PerChannel, PerGroup, PerTensor, Plan
 from tests.quantize.graphs import model_of, noise, run, stats_of
 
@@ -76,7 +76,9 @@ def test_clipping_never_costs_squared_error(name, seed, symmetric):
     def error(qparams, integers):
         return np.square(grid.dequantize(integers, qparams) - array).sum(axis=1)
 
-    assert (error(*ROUNDERS["mse"](array, plain)) <= error(*ROUNDERS["nearest"](array, plain)) + 1e-6).all()
+    assert (
+        error(*WEIGHT_ROUNDERS["mse"](array, plain)) <= error(*WEIGHT_ROUNDERS["nearest"](array, plain)) + 1e-6
+    ).all()
 
 
 def test_a_codebook_refuses_levels_out_of_order_or_range():
@@ -152,7 +154,7 @@ def test_linear_layers_with_groups_need_no_statistics(activations):
     real = run(apply(model, rounded), feeds, optimize=False)["y"]
     wanted = model.clone()
     for name in ("p", "m"):
-        real_weight = grid.dequantize(rounded.integers[name], plan.tensors[name].qparams)
+        real_weight = grid.dequantize(rounded.integers[name], rounded.plan.tensors[name].qparams)
         wanted.graph.initializers[name].const_value = ir.tensor(real_weight)
     np.testing.assert_allclose(real, run(wanted, feeds, optimize=False)["y"], rtol=1e-4, atol=1e-4)
 

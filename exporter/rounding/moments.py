@@ -1,0 +1,51 @@
+"""First and second moments of what a layer reads, in the quantized network and in the float one, streamed."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Moments"]
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+
+class Moments:
+    """Of columns x (quantized network) and f (float network): f64, with the groups of the layer as the first axis.
+
+    mean [G,K], float_mean [G,K], covariance [G,K,K] of x, and cross [G,K,K]: that of f with x.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sum: Doubles | float = 0.0
+        self._float_sum: Doubles | float = 0.0
+        self._square: Doubles | float = 0.0
+        self._cross: Doubles | float = 0.0
+
+    def add(self, x: Floats, f: Floats) -> None:
+        """Columns f32[G, positions, K] of one batch, at the same positions."""
+        x, f = np.ascontiguousarray(x), np.ascontiguousarray(f)
+        self.count += x.shape[1]
+        self._sum = self._sum + x.sum(axis=1, dtype=np.float64)
+        self._float_sum = self._float_sum + f.sum(axis=1, dtype=np.float64)
+        self._square = self._square + np.matmul(x.swapaxes(1, 2), x)
+        self._cross = self._cross + np.matmul(f.swapaxes(1, 2), x)
+
+    @property
+    def mean(self) -> Doubles:
+        return np.asarray(self._sum / self.count)
+
+    @property
+    def float_mean(self) -> Doubles:
+        return np.asarray(self._float_sum / self.count)
+
+    @property
+    def covariance(self) -> Doubles:
+        mean = self.mean
+        return np.asarray(self._square / self.count - mean[:, :, None] * mean[:, None, :])
+
+    @property
+    def cross(self) -> Doubles:
+        return np.asarray(self._cross / self.count - self.float_mean[:, :, None] * self.mean[:, None, :])
