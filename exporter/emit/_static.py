@@ -23,6 +23,7 @@ __all__ = ["Shapes", "fix_batch"]
 _DEEPEST = 8  # definitions within definitions, loops within loops
 Shapes = dict[str, tuple[tuple[int, ...], frozenset[int]]]
 _FOLDED = 1 << 22  # elements; larger constants are not computed again
+_RECURRENT = frozenset({"RNN", "GRU", "LSTM"})
 _MOVES = frozenset({"Transpose", "Reshape", "Identity"})
 
 
@@ -56,17 +57,26 @@ def _follows(name: str, found: str) -> UnsupportedError:
 
 
 def _symbols(model: ir.Model) -> set[str]:
-    found: set[str] = set()
-    for value in model.graph.inputs:
+    """Names of the batch: first dimensions, and the second of a sequence that a recurrent layer reads by time."""
+    values = [v for v in model.graph.inputs if v.shape is not None]
+    found = {str(v.shape[0]) for v in values if v.shape and not isinstance(v.shape[0], int)} | _batches_by_time(model)
+    for value in values:
         for axis, size in enumerate(value.shape or ()):
-            if isinstance(size, int):
-                continue
-            if axis > 0:
+            if not isinstance(size, int) and str(size) not in found:
                 raise UnsupportedError(
                     value.name or "", "input", "shape", f"dimension {axis} is dynamic ({size})",
                     "only the first may be, as the batch: fix the others",
                 )  # fmt: skip
-            found.add(str(size))
+    return found
+
+
+def _batches_by_time(model: ir.Model) -> set[str]:
+    found = set()
+    for node in model.graph:
+        if node.op_type in _RECURRENT and not node.attributes.get_int("layout", 0):
+            shape = node.inputs[0].shape if node.inputs[0] is not None else None
+            if shape is not None and len(shape) == 3 and not isinstance(shape[1], int):
+                found.add(str(shape[1]))
     return found
 
 

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from exporter import graph
 from exporter.content import Content
 from exporter.emit._bias import fuse_bias
+from exporter.emit._lean import live
 from exporter.emit._standard import has_definition
 from exporter.emit._static import fix_batch
 from exporter.errors import UnsupportedError
@@ -48,7 +49,8 @@ def translate(models: Mapping[str, ir.Model], *, channels_last: bool = False) ->
         emitter = _Emitter(model, channels_last)
         emitter.run()
         name = model.graph.name or "main"
-        regions.append(Region(name, emitter.program.operators, emitter.inputs, emitter.outputs, signature))
+        operators = live(emitter.program.operators, [t for _, t in emitter.outputs])
+        regions.append(Region(name, operators, emitter.inputs, emitter.outputs, signature))
     return _flatbuffer.serialize(regions)
 
 

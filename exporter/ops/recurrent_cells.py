@@ -1,0 +1,205 @@
+"""One step of an RNN, GRU or LSTM, and the activation functions that ONNX lets them have.
+
+A cell works on tensors of rank 3: features last, and time, of size 1, before or after the batch. What depends on the
+input alone is computed for all steps at once (``Cell.inputs``); a step adds what depends on the state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from exporter.ops.lowering import Array, Tensor
+from exporter.ops.steps import Steps
+
+__all__ = ["Activation", "Cell", "Gru", "Lstm", "Rnn", "State", "linear"]
+
+State = tuple[Tensor | None, ...]  # hidden state, and the LSTM's cell state; None: zero
+
+
+def linear(steps: Steps, x: Tensor, weight: Array, bias: Array | None = None) -> Tensor:
+    """FULLY_CONNECTED over the last axis: x [.., in], weight [out, in]."""
+    ctx = steps.ctx
+    shape = (*x.shape[:-1], weight.shape[0])
+    result = Tensor(ctx.program.name(f"{ctx.result.name}/linear"), shape, x.dtype, x.dynamic)
+    numbers = None if bias is None or not bias.any() else ctx.program.constant(np.ascontiguousarray(bias))
+    ctx.emit("FULLY_CONNECTED", [x, ctx.program.constant(np.ascontiguousarray(weight)), numbers], [result],
+             "FullyConnectedOptions", fusedActivationFunction="NONE", keepNumDims=len(shape) > 2)  # fmt: skip
+    return result
+
+
+def split(steps: Steps, x: Tensor, count: int, axis: int = -1) -> list[Tensor]:
+    """SPLIT into equal parts."""
+    ctx, place = steps.ctx, axis % len(x.shape)
+    if count == 1:
+        return [x]
+    shape = [s // count if i == place else s for i, s in enumerate(x.shape)]
+    parts = [
+        Tensor(ctx.program.name(f"{ctx.result.name}/part"), tuple(shape), x.dtype, x.dynamic) for _ in range(count)
+    ]
+    ctx.emit("SPLIT", [ctx.ints(place), x], parts, "SplitOptions", numSplits=count)
+    return parts
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """A function by its ONNX name, behind a clip of its input to [-clip, clip]."""
+
+    name: str
+    alpha: float | None = None
+    beta: float | None = None
+    clip: float | None = None
+
+    def __call__(self, steps: Steps, x: Tensor) -> Tensor:
+        if self.clip is not None:
+            x = steps.maximum(steps.minimum(x, self.clip), -self.clip)
+        name = self.name.lower()
+        if name in _BUILTINS:
+            return steps.unary(_BUILTINS[name], x)
+        a, b = _default(self.alpha, name, 0), _default(self.beta, name, 1)
+        match name:
+            case "leakyrelu":
+                return steps.unary("LEAKY_RELU", x, alpha=a)
+            case "affine":
+                return steps.add(steps.mul(x, a), b)
+            case "scaledtanh":
+                return steps.mul(steps.unary("TANH", steps.mul(x, b)), a)
+            case "hardsigmoid":
+                return steps.unary("RELU_0_TO_1", steps.add(steps.mul(x, a), b))
+            case "softsign":
+                return steps.div(x, steps.add(steps.unary("ABS", x), 1.0))
+            case "thresholdedrelu":
+                return steps.mul(x, steps.cast(steps.binary("GREATER", x, a), np.float32))
+            case "elu":
+                below = steps.mul(steps.sub(steps.unary("EXP", steps.minimum(x, 0.0)), 1.0), a)
+                return steps.add(steps.unary("RELU", x), below)
+            case _:  # softplus, without overflow
+                tail = steps.unary("EXP", steps.unary("NEG", steps.unary("ABS", x)))
+                return steps.add(steps.unary("RELU", x), steps.unary("LOG", steps.add(tail, 1.0)))
+
+
+_BUILTINS = {"sigmoid": "LOGISTIC", "tanh": "TANH", "relu": "RELU"}
+# alpha and beta of the ONNX operators; None: the function has no such parameter
+PARAMETERS: dict[str, tuple[float | None, float | None]] = {
+    "sigmoid": (None, None), "tanh": (None, None), "relu": (None, None), "softsign": (None, None),
+    "softplus": (None, None), "leakyrelu": (0.01, None), "thresholdedrelu": (1.0, None), "elu": (1.0, None),
+    "affine": (1.0, 0.0), "scaledtanh": (1.0, 1.0), "hardsigmoid": (0.2, 0.5),
+}  # fmt: skip
+
+
+def _default(given: float | None, name: str, place: int) -> float:
+    return given if given is not None else PARAMETERS[name][place] or 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """weight [gates x hidden, in], recurrent [gates x hidden, hidden], bias [2 x gates x hidden] or None."""
+
+    weight: Array
+    recurrent: Array
+    bias: Array | None
+    activations: tuple[Activation, ...]
+
+    @property
+    def hidden(self) -> int:
+        return int(self.recurrent.shape[1])
+
+    def biases(self) -> tuple[Array, Array]:
+        """Of the input's and of the state's part."""
+        size = self.weight.shape[0]
+        both = np.zeros(2 * size, np.float32) if self.bias is None else self.bias
+        return both[:size], both[size:]
+
+    def inputs(self, steps: Steps, x: Tensor) -> list[Tensor]:
+        """x [.., in] for all steps -> what a step takes of it."""
+        first, second = self.biases()
+        return [linear(steps, x, self.weight, first + second)]
+
+    def step(self, steps: Steps, parts: Sequence[Tensor], state: State) -> tuple[Tensor, ...]:
+        """The next state."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Rnn(Cell):
+    """h = f(W x + R h + b)."""
+
+    def step(self, steps: Steps, parts: Sequence[Tensor], state: State) -> tuple[Tensor, ...]:
+        total = parts[0] if state[0] is None else steps.add(linear(steps, state[0], self.recurrent), parts[0])
+        return (self.activations[0](steps, total),)
+
+
+@dataclass(frozen=True, slots=True)
+class Gru(Cell):
+    """Cho et al. 2014; gates z, r and the candidate. ``reset_after``: r scales R h + b instead of h."""
+
+    reset_after: bool = False
+
+    def inputs(self, steps: Steps, x: Tensor) -> list[Tensor]:
+        cut = 2 * self.hidden
+        first, second = self.biases()
+        candidate = first[cut:] if self.reset_after else first[cut:] + second[cut:]
+        gates = linear(steps, x, self.weight[:cut], first[:cut] + second[:cut])
+        return [gates, linear(steps, x, self.weight[cut:], candidate)]
+
+    def step(self, steps: Steps, parts: Sequence[Tensor], state: State) -> tuple[Tensor, ...]:
+        cut, h = 2 * self.hidden, state[0]
+        outer, inner = self.activations
+        late = self.biases()[1][cut:] if self.reset_after else None
+        total = parts[0] if h is None else steps.add(linear(steps, h, self.recurrent[:cut]), parts[0])
+        update, reset = split(steps, outer(steps, total), 2)
+        seen: Tensor | None
+        if not self.reset_after:
+            seen = None if h is None else linear(steps, steps.mul(reset, h), self.recurrent[cut:])
+        elif h is None:
+            seen = None if late is None or not late.any() else steps.mul(reset, late)
+        else:
+            seen = steps.mul(reset, linear(steps, h, self.recurrent[cut:], late))
+        candidate = inner(steps, parts[1] if seen is None else steps.add(seen, parts[1]))
+        kept = steps.mul(update, candidate if h is None else steps.sub(h, candidate))
+        return (steps.sub(candidate, kept) if h is None else steps.add(candidate, kept),)
+
+
+@dataclass(frozen=True, slots=True)
+class Lstm(Cell):
+    """Hochreiter and Schmidhuber 1997; gates i, o, f and the candidate, peepholes [3 x hidden] onto i, o, f.
+
+    ``coupled``: f = 1 - i.
+    """
+
+    peepholes: Array | None = None
+    coupled: bool = False
+
+    def step(self, steps: Steps, parts: Sequence[Tensor], state: State) -> tuple[Tensor, ...]:
+        h, c = state
+        outer, inner, shown = self.activations
+        total = parts[0] if h is None else steps.add(linear(steps, h, self.recurrent), parts[0])
+        gates, raw = self._apart(steps, total)
+        if self.peepholes is None:
+            write, show, forget = split(steps, outer(steps, gates), 3)
+        else:
+            pi, po, pf = self.peepholes.reshape(3, -1)
+            i, o, f = split(steps, gates, 3)
+            write = outer(steps, i if c is None else steps.add(i, steps.mul(c, pi)))
+            forget = outer(steps, f if c is None else steps.add(f, steps.mul(c, pf)))
+        if self.coupled:
+            forget = steps.sub(np.ones((1, 1, 1), np.float32), write)
+        new = steps.mul(write, inner(steps, raw))
+        cell = new if c is None else steps.add(steps.mul(forget, c), new)
+        if self.peepholes is not None:
+            show = outer(steps, steps.add(o, steps.mul(cell, po)))
+        # ONNX Runtime clips what gates and candidate read, but not the cell on its way out
+        return steps.mul(show, replace(shown, clip=None)(steps, cell)), cell
+
+    def _apart(self, steps: Steps, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The three gates, and the candidate."""
+        ctx, size = steps.ctx, self.hidden
+        parts = [
+            Tensor(ctx.program.name(f"{ctx.result.name}/gates"), (*x.shape[:-1], n), x.dtype, x.dynamic)
+            for n in (3 * size, size)
+        ]
+        ctx.emit("SPLIT_V", [x, ctx.ints([3 * size, size]), ctx.ints(len(x.shape) - 1)], parts, "SplitVOptions",
+                 numSplits=2)  # fmt: skip
+        return parts[0], parts[1]
