@@ -145,10 +145,19 @@ def export(
     return run(recipe, base=base, out=out, progress=progress, source=source).bundle
 
 
-def check(bundle: Path | str, on: str = "host", *, progress: Progress = quiet) -> dict[str, Any]:
-    """Run the bundle's own checker on a target, keep its result in the bundle as check.json, and return it."""
+def check(
+    bundle: Path | str,
+    on: str = "host",
+    *,
+    progress: Progress = quiet,
+    announce: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Run the bundle's own checker on a target, keep its result in the bundle as check.json, and return it.
+
+    announce  called with the link that a phone shall open, where the target is a browser
+    """
     progress(f"check on {on}", 0, None)
-    result = targets.check(bundle, on, progress=progress)
+    result = targets.check(bundle, on, progress=progress, announce=announce)
     bundles.add_result(Path(bundle), "check.json", result)
     return result
 

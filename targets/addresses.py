@@ -9,7 +9,7 @@ from targets.types import Target, TargetError
 
 __all__ = ["ADDRESSES", "parse_address"]
 
-ADDRESSES = ("local", "ssh://USER@HOST[:PORT]", "adb[:SERIAL]", "emulated:pi4", "emulated:pi5", "browser")
+ADDRESSES = ("local", "ssh://USER@HOST[:PORT]", "adb[:SERIAL]", "emulated:pi4", "emulated:pi5", "browser[:lan]")
 _RUNTIMES = {"onnxruntime": "1.18", "tflite": "2.14"}  # the oldest that read opset 21 and int8 per channel
 _ALIASES = {"local": "host", "emulated:pi4": "emulated-pi4", "emulated:pi5": "emulated-pi5", "adb": "android-arm64"}
 _BOARDS = ("pi4", "pi5")
@@ -23,6 +23,8 @@ def parse_address(text: str) -> Target | str:
         return _ssh(text)
     if text.startswith("adb:"):
         return _adb(text)
+    if text.startswith("browser:"):
+        return Target(text, "a browser", "browser", text.removeprefix("browser:"), runtimes=_RUNTIMES)
     if text.startswith("emulated"):
         if text.partition(":")[1]:
             raise TargetError(f"unknown board in {text!r}", f"expected {' or '.join('emulated:' + b for b in _BOARDS)}")

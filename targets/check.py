@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from targets.agent.manifest import BrokenBundle, verify
 from targets.devices_table import get_target
 from targets.judging import judged
 from targets.transports import open_transport
+from targets.transports.browser import Browser
 from targets.types import Job, Progress, Target, TargetError
 
 __all__ = ["bundle_files", "check", "quiet", "verified"]
@@ -28,19 +29,24 @@ def check(
     threads: int = 1,
     limit_s: float = 3600.0,
     progress: Progress | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Verify the bundle, run the checker on the target, and judge what it measured (docs/bundle-format.md, check.json).
 
     samples   evaluation samples at most; 0: all
     limit_s   the check is ended after this many seconds
     progress  called with (step, done, total)
+    announce  called with the link that a phone shall open, where the target is a browser
     Raises TargetError: broken or altered bundle, unknown or unreachable target, no result.
     """
     folder, tell = Path(bundle), progress or quiet
     target = get_target(on) if isinstance(on, str) else on
     manifest = verified(folder)
     options = {"samples": samples, "threads": threads, "runtimes": list(target.runtimes)}
-    with open_transport(target) as device:
+    transport = open_transport(target)
+    if isinstance(transport, Browser) and announce is not None:
+        transport.announce = announce
+    with transport as device:
         device.push(bundle_files(folder, manifest), tell)
         result = device.run(Job("check", options, limit_s), tell)
     return judged(folder, manifest, target, result)

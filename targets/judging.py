@@ -16,7 +16,7 @@ _TIMES = ("latency_ms", "load_ms", "first_ms")  # of an artifact: no clock of an
 # transport -> gates that it cannot stand for the device in, and why
 _LEFT = {
     "emulated": ((*TIMED, "max_temperature_c"), "an emulated board has no clock or temperature to go by"),
-    "browser": ((*TIMED, "max_temperature_c", "max_peak_bytes"), "a browser does not stand for the device in it"),
+    "browser": ((*TIMED, "max_temperature_c", "max_peak_bytes"), "what a browser measures is not the device's own"),
 }
 
 

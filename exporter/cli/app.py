@@ -87,15 +87,47 @@ def check(
 ) -> int:
     """Run the bundle's own checker on a target and judge its gates."""
     from exporter import pipeline
-    from exporter.cli import tables
+    from exporter.cli import links, tables
 
     with progress_bars() as progress:
-        result = pipeline.check(bundle, on, progress=progress)
+        result = pipeline.check(bundle, on, progress=progress, announce=links.show)
     if json is not None:
         print_json(result, json)
     if json != "-":
         say(*tables.check(result))
     return 0 if result["passed"] else 1
+
+
+@app.command()
+def serve(
+    bundle: Annotated[Path | None, typer.Argument(metavar="DIR", help="a bundle, made by kbit export")] = None,
+    setup: Annotated[bool, typer.Option("--setup", help="fetch the runtimes for browsers through npm, once")] = False,
+    lan: Annotated[bool, typer.Option("--lan", help="let phones of this network in, not this machine alone")] = False,
+    host: Annotated[str | None, typer.Option("--host", help="the address to listen on, instead of --lan")] = None,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free")] = 0,
+    https: Annotated[
+        bool, typer.Option("--https", help="a self-signed certificate: threads and WebGPU need it beyond this machine")
+    ] = False,
+    threads: Annotated[int, typer.Option("--threads", min=1, max=16, help="of WebAssembly")] = 1,
+    webgpu: Annotated[bool, typer.Option("--webgpu", help="run on the GPU")] = False,
+    samples: Annotated[int, typer.Option("--samples", min=0, help="evaluation samples at most; 0: all")] = 0,
+    limit: Annotated[
+        float, typer.Option("--limit", min=1, help="seconds after which a file that says nothing is stopped")
+    ] = 120,
+    json: Annotated[bool, typer.Option("--json", help="print each result as one line of JSON on stdout")] = False,
+) -> None:
+    """Show a bundle to phones: each opens a link, runs every file in its browser, and the verdict comes back here."""
+    from exporter.cli import serving
+    from targets.transports.browser import Address, Settings, lan_address
+
+    if setup:
+        serving.set_up()
+    if bundle is None:
+        if not setup:
+            raise typer.BadParameter("name a bundle, or --setup", param_hint="DIR")
+        return
+    address = Address(host or (lan_address() if lan else "127.0.0.1"), port, https)
+    serving.serve(bundle, address, Settings(samples, threads, "webgpu" if webgpu else "wasm", limit), json=json)
 
 
 @app.command()

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from exporter.pipeline import Outcome
     from targets import Target
 
-__all__ = ["check", "converted", "inspection", "outcome", "outcome_json", "target", "target_facts", "targets"]
+__all__ = [
+    "browser",
+    "check",
+    "converted",
+    "inspection",
+    "outcome",
+    "outcome_json",
+    "target",
+    "target_facts",
+    "targets",
+]
 
 _FEW = 40  # rows of a long table that people are shown; --json has them all
 
@@ -52,9 +62,12 @@ def check(result: Mapping[str, Any]) -> list[RenderableType]:
 
 def artifacts(result: Mapping[str, Any]) -> list[RenderableType]:
     """The artifacts side by side, and their agreement."""
-    table = _table("artifact", "size", "metric", "drop", "p50 ms", "p90 ms", "peak memory")
+    in_browser = any("browser_latency_ms" in facts for facts in result["artifacts"].values())
+    clock = "browser " if in_browser else ""  # never to be taken for the device's own
+    last = "as on the host" if in_browser else "peak memory"
+    table = _table("artifact", "size", "metric", "drop", f"{clock}p50 ms", f"{clock}p90 ms", last)
     for name, facts in result["artifacts"].items():
-        latency = facts.get("latency_ms") or {}
+        latency = facts.get("browser_latency_ms" if in_browser else "latency_ms") or {}
         table.add_row(
             name,
             _size(facts.get("bytes")),
@@ -62,7 +75,7 @@ def artifacts(result: Mapping[str, Any]) -> list[RenderableType]:
             _number(facts.get("drop"), 2),
             _number(latency.get("p50"), 3),
             _number(latency.get("p90"), 3),
-            _size(facts.get("peak_bytes")),
+            _same(facts) if in_browser else _size(facts.get("peak_bytes")),
         )
     parts: list[RenderableType] = [table]
     agreement = result.get("agreement") or {}
@@ -74,7 +87,21 @@ def artifacts(result: Mapping[str, Any]) -> list[RenderableType]:
 
 def verdict(result: Mapping[str, Any]) -> list[str]:
     """One line, and one more for each reason."""
-    return ["passed" if result["passed"] else "NOT passed", *(f"  {reason}" for reason in result["reasons"])]
+    notes = (f"  ({note})" for note in result.get("notes", ()))
+    return ["passed" if result["passed"] else "NOT passed", *(f"  {reason}" for reason in result["reasons"]), *notes]
+
+
+def browser(facts: Mapping[str, Any]) -> str:
+    """Which one it was, on one line."""
+    place = "isolated page" if facts.get("isolated") else "plain http, one thread"
+    return f"{facts.get('browser')} on {facts.get('platform')}, {facts.get('cores') or '?'} cores, {place}"
+
+
+def _same(facts: Mapping[str, Any]) -> str:
+    """Of an artifact in a browser: how many samples have the host's top-1, how many values are the host's."""
+    host = facts.get("host") or facts.get("golden") or {}
+    shares = (("top1", host.get("top1")), ("equal", host.get("equal")))
+    return ", ".join(f"{name} {_number(share, 4)}" for name, share in shares if share is not None)
 
 
 def float_nodes(nodes: Mapping[str, str]) -> list[RenderableType]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import metrics
 
-__all__ = ["accuracy", "agreement", "count", "load", "percentiles"]
+__all__ = ["accuracy", "agreement", "compare", "count", "from_bytes", "load", "percentiles", "save", "to_bytes"]
 
 # name, share of the runs, and how many runs support it: ten lie beyond it
 _PERCENTILES = (("p50", 0.5, 20), ("p90", 0.9, 100), ("p95", 0.95, 200), ("p99", 0.99, 1000))
@@ -19,6 +19,21 @@ def load(path: Any) -> Any:
     """All arrays of an .npz file by name; never unpickles."""
     with np.load(path, allow_pickle=False) as archive:
         return {key: archive[key] for key in archive.files}
+
+
+def save(path: Any, arrays: Any) -> None:
+    """The counterpart of ``load``."""
+    np.savez(path, **arrays)
+
+
+def to_bytes(array: Any, dtype: Any) -> Any:
+    """An array as little-endian bytes of this dtype."""
+    return np.ascontiguousarray(array, np.dtype(dtype).newbyteorder("<")).tobytes()
+
+
+def from_bytes(data: Any, dtype: Any, shape: Any) -> Any:
+    """Little-endian bytes -> an array; ValueError when they are too few or too many."""
+    return np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).reshape(shape)
 
 
 def count(outputs: Any) -> Any:
@@ -52,7 +67,7 @@ def accuracy(manifest: Any, folder: Any, figures: Any, outputs: Any) -> None:
         expected = golden.get("expected.%s.%s" % (name, first))
         scale = None if name == "float" else manifest["outputs"][0].get("scale")
         if expected is not None:
-            figures[name]["golden"] = metrics.agreement(expected, arrays["golden." + first], scale)
+            figures[name]["golden"] = metrics.agreement(expected, arrays["golden." + first][: len(expected)], scale)
         result = arrays.get("evaluation." + first)
         if result is None or labels is None:
             continue
@@ -76,3 +91,16 @@ def agreement(manifest: Any, pair: Any) -> Any:
     output = manifest["outputs"][0]
     kind = "evaluation." if "evaluation." + output["name"] in pair[0] else "golden."
     return metrics.agreement(pair[0][kind + output["name"]], pair[1][kind + output["name"]], output.get("scale"))
+
+
+def compare(manifest: Any, figures: Any, outputs: Any, here: Any) -> None:
+    """How the first outputs compare with ``here``, those of another machine ("ARTIFACT/KIND.OUTPUT"): host."""
+    output = manifest["outputs"][0]
+    for name, arrays in outputs.items():
+        for kind in ("evaluation", "golden"):
+            key = "%s.%s" % (kind, output["name"])
+            other = here.get("%s/%s" % (name, key))
+            if key in arrays and other is not None and len(other) == len(arrays[key]):
+                scale = None if name == "float" else output.get("scale")
+                figures[name]["host"] = dict(metrics.agreement(other, arrays[key], scale), samples=len(other))
+                break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from targets.transports.browser import open_browser
 from targets.transports.local import open_local
 from targets.transports.ssh import open_ssh
 from targets.types import Target, TargetError, Transport
@@ -14,6 +15,7 @@ __all__ = ["TRANSPORTS", "open_transport"]
 TRANSPORTS: Mapping[str, Callable[[Target], Transport]] = {
     "local": open_local,
     "ssh": open_ssh,
+    "browser": open_browser,
 }
 
 
