@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import sys
+from urllib.parse import urlsplit
 
 __all__ = ["show"]
 
 
 def show(link: str) -> None:
     """On stderr: results alone go to stdout."""
-    code = _qr_code(link) if sys.stderr.isatty() else ""
-    sys.stderr.write(f"{code}open on the phone: {link}\n")
+    if (urlsplit(link).hostname or "").startswith("127."):
+        text = f"open on this machine: {link}\n(a phone gets in with kbit serve --lan, or kbit check --on browser:lan)\n"
+    else:
+        text = (_qr_code(link) if sys.stderr.isatty() else "") + f"open on the phone: {link}\n"
+    sys.stderr.write(text)
     sys.stderr.flush()
 
 
@@ -22,4 +26,5 @@ def _qr_code(link: str) -> str:
         return "(pip install 'kbit[phone]' shows a QR code here)\n"
     text = io.StringIO()
     segno.make(link, error="l").terminal(text, compact=True, border=2)
-    return text.getvalue()
+    white_on_black = "\x1b[97;40m{}\x1b[0m\n"  # whatever colours the terminal has
+    return "".join(white_on_black.format(line) for line in text.getvalue().splitlines())

@@ -27,10 +27,9 @@ def set_up() -> None:
 def serve(bundle: Path, address: browser.Address, settings: browser.Settings, *, json: bool) -> None:
     """Print a link, then a result for every browser that was there; each that comes frees a new link for the next."""
     happened: queue.Queue[Mapping[str, Any] | None] = queue.Queue()  # a verdict, or None: the link is used up
-    with progress_bars() as progress:
-        said = browser.Said(lambda visit: happened.put(None), happened.put, progress)
-        with browser.Page(bundle, address, settings, said, reuse=True) as page:
-            _loop(page, happened, json=json)
+    said = browser.Said(lambda visit: happened.put(None), happened.put)  # progress is on the phone
+    with browser.Page(bundle, address, settings, said, reuse=True) as page:
+        _loop(page, happened, json=json)
 
 
 def _loop(page: browser.Page, happened: queue.Queue[Mapping[str, Any] | None], *, json: bool) -> None:

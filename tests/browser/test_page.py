@@ -46,7 +46,7 @@ def test_both_runtimes_say_what_the_host_says(name: str, bundles: Any, phone: Ph
         assert "latency_ms" not in facts
         assert facts["browser_latency_ms"]["n"] >= 20
     assert any("max_latency_ms was not judged" in note for note in verdict["notes"])
-    assert f"{verdict['artifacts']['tflite']['metric']:.4g} %" in phone.text("#artifacts article:last-child")
+    assert f"{verdict['artifacts']['tflite']['metric']:.2f} %" in phone.text("#artifacts article:last-child")
     assert phone.complaints() == []
 
 

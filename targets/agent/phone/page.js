@@ -82,6 +82,7 @@ const classifies = (job) => ['top1', 'top5'].includes(job.metric);
 /** Samples on which the files do not say the same; where there are none, those that all get wrong. */
 function showApart(job, {pictures, labels, classes}) {
   const names = Object.keys(classes);
+  if (names.length < 2) return;
   const entries = pictures.map((picture, n) => ({picture, says: names.map((name) => [name, classes[name][n]]), label: labels[n]}));
   const differ = entries.filter(({says}) => new Set(says.map(([, index]) => index)).size > 1);
   const wrong = entries.filter(({says, label}) => label !== undefined && says.every(([, index]) => index !== label));

@@ -85,7 +85,8 @@ export class View {
     if (golden) {
       const count = facts.host ? this.job.samples.evaluation : this.job.samples.golden;
       const share = golden.top1 ?? golden.equal;
-      $('.same b', box).textContent = golden.top1 === null ? `${number(100 * share, 1)} %` : `${Math.round(share * count)} of ${count}`;
+      const words = share === 1 ? `all ${count.toLocaleString('en')}` : `${Math.round(share * count)} of ${count}`;
+      $('.same b', box).textContent = golden.top1 === null ? `${number(100 * share, 1)} %` : words;
       $('.same span', box).textContent = golden.top1 === null ? 'values as on the computer' : 'same answer as on the computer';
     }
     const latency = facts.browser_latency_ms;
@@ -161,7 +162,7 @@ export class View {
 
 function metric(name, value) {
   const unit = METRICS[name]?.[1] ?? '';
-  return value === null || value === undefined ? '–' : `${number(value, unit ? 2 : 4)}${unit && ` ${unit}`}`;
+  return value === null || value === undefined ? '–' : unit ? `${value.toFixed(2)} ${unit}` : number(value, 4);
 }
 
 function card(artifact, metricName) {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from targets.transports.local import open_local
-from targets.types import Job, Progress, Target, TargetError
+from targets.types import Job, Target, TargetError
 
 __all__ = ["HostOutputs"]
 
@@ -19,13 +19,11 @@ _TIMES = 10
 class HostOutputs:
     """Computed in a thread of its own while the browser still loads."""
 
-    def __init__(
-        self, folder: Path, manifest: Mapping[str, Any], samples: int, limit_s: float, progress: Progress
-    ) -> None:
+    def __init__(self, folder: Path, manifest: Mapping[str, Any], samples: int, limit_s: float) -> None:
         """limit_s: what a browser may be silent for; this machine gets some times that for everything."""
         names = [entry["path"] for entry in (*manifest["artifacts"], *manifest["files"])]
         self._files = {name: folder / name for name in ("manifest.json", *names)}
-        self._samples, self._limit_s, self._progress = samples, limit_s, progress
+        self._samples, self._limit_s = samples, limit_s
         self._found: Mapping[str, Any] = {}
         self.problem = ""
         self._thread = threading.Thread(target=self._compute, daemon=True)
@@ -49,10 +47,7 @@ class HostOutputs:
             with open_local(Target("host", "this machine", "local")) as device:
                 device.push(self._files, lambda step, done, total: None)
                 options = {"samples": self._samples, "latency": False, "outputs": True}
-                device.run(Job("check", options, _TIMES * self._limit_s), self._tell)
+                device.run(Job("check", options, _TIMES * self._limit_s), lambda step, done, total: None)
                 self._found = figures.load(io.BytesIO(device.pull("outputs.npz")))
         except TargetError as error:
             self.problem = str(error)
-
-    def _tell(self, step: str, done: int, total: int | None) -> None:
-        self._progress(f"{step} here", done, total)

@@ -87,7 +87,7 @@ class Page:
         where = (self._address.host, self._address.port)
         self._server = PageServer(where, lambda: self._visit(work), reuse=self._reuse, tls=tls)
         count, limit = work.samples["evaluation"], self._settings.limit_s
-        work.host = HostOutputs(self._bundle, manifest, count, limit, self._said.progress)
+        self._host = work.host = HostOutputs(self._bundle, manifest, count, limit)
         self._server.serve()
         return self
 
@@ -99,6 +99,11 @@ class Page:
     @property
     def link(self) -> str:
         return self._server.link
+
+    def settle(self) -> None:
+        """Wait until this machine's own outputs are there: a browser of this machine shall have it to itself."""
+        self._said.progress("this machine's own outputs", 0, None)
+        self._host.wait()
 
     def _visit(self, work: Work) -> Visit:
         visit = Visit(work, self._said.progress, self._said.done)

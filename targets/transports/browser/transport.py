@@ -82,6 +82,7 @@ class Browser:
             page = stack.enter_context(Page(self._folder, Address(host, 0, "https" in self._words), settings, said))
             browser = None
             if "chromium" in self._words:
+                page.settle()
                 spki = page.certificate.spki if page.certificate else ""
                 browser = stack.enter_context(Chromium(page.link, spki))
             else:
