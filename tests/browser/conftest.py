@@ -20,6 +20,7 @@ from torch.nn import functional as F
 import exporter
 from exporter.recipe import Preprocess
 from targets.transports.browser import runtimes
+from tests.browser.client import tiny_bundle
 
 ROOT = Path(__file__).parents[2]
 SHOTS = ROOT / "out" / "browser"  # screenshots are kept there, to be looked at
@@ -28,6 +29,11 @@ WIDTH, HEIGHT = 412, 915
 _AGENT = (
     "Mozilla/5.0 (Linux; Android 14; Pixel 7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Mobile Safari"
 )
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_bundle(tmp_path_factory.mktemp("tiny") / "bundle")
 
 
 @pytest.fixture(scope="session")

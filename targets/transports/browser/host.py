@@ -47,7 +47,9 @@ class HostOutputs:
             with open_local(Target("host", "this machine", "local")) as device:
                 device.push(self._files, lambda step, done, total: None)
                 options = {"samples": self._samples, "latency": False, "outputs": True}
-                device.run(Job("check", options, _TIMES * self._limit_s), lambda step, done, total: None)
+                result = device.run(Job("check", options, _TIMES * self._limit_s), lambda step, done, total: None)
+                errors = [(name, facts["errors"]) for name, facts in result["artifacts"].items() if facts["errors"]]
+                self.problem = "; ".join(f"{name}: {', '.join(found)}" for name, found in errors)
                 self._found = figures.load(io.BytesIO(device.pull("outputs.npz")))
         except TargetError as error:
             self.problem = str(error)
