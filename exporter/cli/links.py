@@ -12,7 +12,9 @@ __all__ = ["show"]
 def show(link: str) -> None:
     """On stderr: results alone go to stdout."""
     if (urlsplit(link).hostname or "").startswith("127."):
-        text = f"open on this machine: {link}\n(a phone gets in with kbit serve --lan, or kbit check --on browser:lan)\n"
+        text = (
+            f"open on this machine: {link}\n(a phone gets in with kbit serve --lan, or kbit check --on browser:lan)\n"
+        )
     else:
         text = (_qr_code(link) if sys.stderr.isatty() else "") + f"open on the phone: {link}\n"
     sys.stderr.write(text)
