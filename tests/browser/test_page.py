@@ -28,7 +28,7 @@ def served(bundle: Path, settings: Settings = SHORT, **address: Any) -> Iterator
         yield page, verdicts
 
 
-@pytest.mark.parametrize("name", ["int8", "float", "int8 io"])
+@pytest.mark.parametrize("name", ["int8", "float", pytest.param("int8 io", marks=pytest.mark.slow)])
 def test_both_runtimes_say_what_the_host_says(name: str, bundles: Any, phone: Phone) -> None:
     with served(bundles(name)) as (page, verdicts):
         phone.open(page.link)
@@ -159,6 +159,7 @@ def test_a_link_works_once_and_a_reload_goes_on(bundles: Any, phone: Phone) -> N
     phone.open("about:blank")
 
 
+@pytest.mark.slow
 def test_a_computer_that_goes_away_is_said(bundles: Any, phone: Phone) -> None:
     with served(bundles("int8"), Settings(timing_s=60)) as (page, _):
         phone.open(page.link)
