@@ -63,6 +63,8 @@ def _place(
     front, behind = _REACH[mode]
     if padding == "zeros":  # from one step outside on, nothing of the image is read
         return clip(ctx, place, -1 - front, size + front), (1 + 2 * front, 1 + front + behind)
+    if padding == "border" and mode == "cubic":  # PyTorch and ONNX Runtime clamp what is read, not the coordinate
+        return clip(ctx, place, -2, size), (3, 3)
     if padding == "border":
         return clip(ctx, place, 0, size - 1), (front, behind)
     low, high = (0.0, size - 1.0) if aligned else (-0.5, size - 0.5)
