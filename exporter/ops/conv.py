@@ -152,10 +152,17 @@ def bias_tensor(ctx: Lowering, index: int, channels: int, source: Tensor, weight
     return ctx.program.constant(np.rint(real / scale.astype(np.float64)).astype(np.int32), quant, name)
 
 
-def _constant_weights(node: ir.Node) -> bool:
-    """Integer kernels take the weights as symmetric constants only."""
+def _symmetric_weights(node: ir.Node) -> bool:
+    """Integer kernels take the weights as constants with a zero point of 0 only."""
     made = node.inputs[1].producer() if node.inputs[1] is not None else None
-    return made is not None and graph.constant(made.inputs[0]) is not None
+    stored = None if made is None else graph.constant(made.inputs[0])
+    if made is None or stored is None:
+        return False
+    given = made.inputs[2] if len(made.inputs) > 2 else None
+    zero = graph.constant(given)
+    if zero is None:
+        return given is None and stored.dtype != np.uint8
+    return bool((zero.astype(np.int64) == (128 if stored.dtype == np.uint8 else 0)).all())
 
 
 ROWS = (
@@ -166,6 +173,6 @@ ROWS = (
         weight_axis=lambda node: 0,
         lower=conv,
         fuses=True,
-        int8_when=_constant_weights,
+        int8_when=_symmetric_weights,
     ),
 )

@@ -41,6 +41,11 @@ CASES = {
     "pad with a number": (IMAGE + "y = Pad(a, pads, half) }", 0, 1),
     "pad, reflect": (IMAGE + 'y = Pad<mode="reflect">(a, pads) }', 0, 1),
     "pad, edge": (IMAGE + 'y = Pad<mode="edge">(a, pads) }', 0, 1),
+    "resize, nearest": (IMAGE + 'y = Resize<mode="nearest">(a, , scales) }', 0, 1),
+    "resize, linear": (IMAGE + 'y = Resize<mode="linear">(a, , scales) }', 1, 1),
+    "resize, linear 1d": (LINE + 'y = Resize<mode="linear">(a, , scales1) }', 1, 1),
+    "resize, cubic": (IMAGE + 'y = Resize<mode="cubic">(a, , scales) }', 1, 2),
+    "resize, nearest 3d": (VOLUME + 'y = Resize<mode="nearest">(a, , scales3) }', 0, 1),
     "space to depth": (IMAGE + "y = SpaceToDepth<blocksize=2>(a) }", 0, 1),
     "depth to space, by column": (IMAGE + 'y = DepthToSpace<blocksize=2, mode="CRD">(a) }', 0, 1),
 }  # fmt: skip
@@ -55,6 +60,9 @@ ARRAYS = {
     "b": noise(8),
     "pads": np.array([0, 0, 1, 2, 0, 0, 2, 1], np.int64),
     "half": np.float32(0.5),
+    "scales": np.array([1, 1, 2, 3], np.float32),
+    "scales1": np.array([1, 1, 2], np.float32),
+    "scales3": np.array([1, 1, 2, 1, 2], np.float32),
 }
 
 
