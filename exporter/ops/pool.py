@@ -12,7 +12,8 @@ import numpy as np
 import onnx_ir as ir
 
 from exporter import graph
-from exporter.ops.lowering import Array, Lowering, Tensor
+from exporter.ops.conv import convolve
+from exporter.ops.lowering import Array, Lowering, Quant, Tensor
 from exporter.ops.moves import Moves
 from exporter.ops.op import Float, Op, Same
 from exporter.ops.pool_indices import max_pool_with_indices, max_unpool, unpooled
@@ -20,6 +21,8 @@ from exporter.ops.steps import Steps
 from exporter.ops.windows import Pads, Window, clamped, image_layout, pad_image, window
 
 __all__ = ["ROWS"]
+
+_FAST = 25  # taps of XNNPACK's depthwise kernels that read each input once
 
 
 def max_pool(ctx: Lowering) -> None:
@@ -155,6 +158,9 @@ def _pool(
         _pool(ctx, code, upright, column, made, fused=fused)
         moves.reshape(made, result.shape, into=result)
         return
+    if code == "AVERAGE_POOL_2D" and result.quant is not None and not same and math.prod(win.kernel) <= _FAST:
+        _mean_by_ones(ctx, image, win, result, result.quant, fused)
+        return
     fields: dict[str, Any] = {
         "padding": "SAME" if same else "VALID",
         "strideH": win.strides[0],
@@ -164,6 +170,16 @@ def _pool(
         "fusedActivationFunction": fused,
     }
     ctx.emit(code, [image], [result], "Pool2DOptions", **fields)
+
+
+def _mean_by_ones(ctx: Lowering, image: Tensor, win: Window, result: Tensor, quant: Quant, fused: str) -> None:
+    """A depthwise convolution with weights of 1 at scale 1 / count: XNNPACK has it in int8, and no average pool."""
+    channels, count = image.shape[3], math.prod(win.kernel)
+    each = Quant(np.full(channels, 1 / count, np.float32), np.zeros(channels, np.int64), 3)
+    ones = ctx.program.constant(np.ones((1, *win.kernel, channels), np.int8), each, "ones")
+    scale = (quant.scale * each.scale).astype(np.float32)
+    bias = ctx.program.constant(np.zeros(channels, np.int32), Quant(scale, each.zero_point, 0), "bias")
+    convolve(ctx, image, ones, bias, win, result, fused=fused, depthwise=True)
 
 
 def _ratio(win: Window, sizes: tuple[int, ...], out: tuple[int, ...], counted: bool) -> Array:
