@@ -8,9 +8,10 @@ import numpy as np
 import onnx_ir as ir
 
 from exporter import graph
+from exporter.ops.carrier import carried, delivering
 from exporter.ops.lowering import Array, Lowering, Tensor
 from exporter.ops.moves import Moves
-from exporter.ops.op import InputRole, Op, Same
+from exporter.ops.op import STORED, InputRole, Op, Same
 
 __all__ = ["ROWS"]
 
@@ -31,12 +32,16 @@ def pad(ctx: Lowering) -> None:
         raise ctx.refuse("pads", "pads the batch", "export with a fixed batch")
     if not any(map(any, widths)):
         ctx.alias(view)
-    elif mode == "constant":
-        Moves(ctx).pad(view.tensor, widths, _filler(ctx, view.tensor), into=ctx.output(view.layout))
-    elif mode in _GATHERED:
-        _gathered(ctx, view.tensor, widths, mode, ctx.output(view.layout))
-    else:
+        return
+    if mode != "constant" and mode not in _GATHERED:
         raise ctx.refuse("mode", repr(mode), "constant, reflect, edge and wrap work")
+    filler = _filler(ctx, view.tensor) if mode == "constant" else None
+    tensor = carried(ctx, view.tensor)
+    with delivering(ctx, ctx.output(view.layout)) as result:
+        if mode == "constant":
+            Moves(ctx).pad(tensor, widths, filler, into=result)
+        else:
+            _gathered(ctx, tensor, widths, mode, result)
 
 
 def _filler(ctx: Lowering, tensor: Tensor) -> Tensor | None:
@@ -45,13 +50,13 @@ def _filler(ctx: Lowering, tensor: Tensor) -> Tensor | None:
         return None
     number = ctx.const(2)
     if number is None:
-        return ctx.plain(2)
+        return carried(ctx, ctx.plain(2))
     if number.size != 1:
         raise ctx.refuse("constant_value", f"{number.size} numbers", "one is wanted")
     if number.item() == 0:
         return None
     if tensor.quant is None:
-        return ctx.number(number.item(), tensor.dtype)
+        return carried(ctx, ctx.program.constant(number.reshape(())))
     stored = np.rint(float(number.item()) / float(tensor.quant.scale)) + int(tensor.quant.zero_point)
     return ctx.program.constant(np.asarray(np.clip(stored, -128, 127), np.int8), tensor.quant)
 
@@ -89,16 +94,16 @@ def center_crop_pad(ctx: Lowering) -> None:
         more = int(wanted) - sizes[axis]
         first = more // 2 if more > 0 else -(-more // 2)
         widths[place] = (first, more - first)
-    if any(map(any, widths)):
-        Moves(ctx).pad(view.tensor, widths, into=ctx.output(view.layout))
-    else:
+    if not any(map(any, widths)):
         ctx.alias(view)
+        return
+    tensor = carried(ctx, view.tensor)
+    with delivering(ctx, ctx.output(view.layout)) as result:
+        Moves(ctx).pad(tensor, widths, into=result)
 
 
 _TAIL: tuple[InputRole, ...] = ("activation", "static")
-_TYPES = ("float32", "int32", "int64", "int8", "uint8", "int16", "bool")
-
 ROWS = (
-    Op("Pad", Same(), _TAIL, lower=pad, types=_TYPES, int8_when=_pad_int8),
-    Op("CenterCropPad", Same(), _TAIL, lower=center_crop_pad, types=_TYPES),
+    Op("Pad", Same(), _TAIL, lower=pad, types=STORED, int8_when=_pad_int8),
+    Op("CenterCropPad", Same(), _TAIL, lower=center_crop_pad, types=STORED),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.ops.compare import Case, agree, both
+from tests.ops.compare import Case, agree, both, tflite
 
 
 def ints(*values: int) -> np.ndarray:
@@ -59,8 +59,28 @@ def test_in_a_cnn(name: str) -> None:
     assert "TRANSPOSE" not in pair.codes
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64, np.bool_])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        np.int8,
+        np.uint8,
+        np.int32,
+        np.int64,
+        np.bool_,
+        np.float16,
+        np.float64,
+        np.int16,
+        np.uint16,
+        np.uint32,
+        np.uint64,
+    ],
+)
 @pytest.mark.parametrize("mode", ["constant", "reflect", "edge", "wrap"])
 def test_types(dtype: type, mode: str) -> None:
     x = (np.arange(60).reshape(1, 3, 4, 5) % 7).astype(dtype)
-    agree(both(*Case("Pad", x.shape, (SIDES,), {"mode": mode}, outputs=(dtype,), x=x).graph()), 0)
+    rest = (SIDES, np.asarray(1, dtype)) if mode == "constant" else (SIDES,)
+    case = Case("Pad", x.shape, rest, {"mode": mode}, outputs=(dtype,), x=x)
+    model, feeds = case.graph()
+    steps, where = np.pad, [(0, 0), (0, 0), (2, 1), (1, 3)]
+    expected = steps(x, where, mode, constant_values=1) if mode == "constant" else steps(x, where, mode)
+    np.testing.assert_array_equal(tflite(model, feeds)[0], expected)
