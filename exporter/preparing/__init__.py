@@ -10,6 +10,7 @@ from exporter import graph
 from exporter.errors import RecipeError
 from exporter.preparing.arithmetic import arithmetic
 from exporter.preparing.batch_norm import batch_norm
+from exporter.preparing.blocks import blocks
 from exporter.preparing.clean import clean
 from exporter.preparing.fold import fold
 from exporter.preparing.gemm import gemm
@@ -28,6 +29,7 @@ PASSES: Mapping[str, Callable[[ir.Model], None]] = {
     "transformer": transformer,
     "pooling": pooling,
     "movement": movement,
+    "blocks": blocks,
     "gemm": gemm,
     "int8_forms": int8_forms,
     "clean": clean,

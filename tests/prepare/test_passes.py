@@ -152,6 +152,44 @@ def test_a_shared_bias_gets_a_copy_for_each_reader(passes):
     assert first.inputs[2] is not second.inputs[2]
 
 
+def shuffled(body, **shapes):
+    arrays = {name: noise(*shape) for name, shape in shapes.items()}
+    sizes = {"apart": [0, 3, 2, 2, 5, 6], "joined": [0, 3, 10, 12], "by": [0, 12, 5, 6], "cut": [0, 3, 5, 2, 6, 2]}
+    used = {n: np.asarray(v, np.int64) for n, v in sizes.items() if n in body}
+    return model_of("main " + body, **arrays, **used)
+
+
+WIDE, DEEP = "(float[N,3,10,12] x) => (float[N,A,B,C] y) ", "(float[N,4,5,6] x) => (float[N,A,B,C] y) "
+BLOCKS = {
+    "pixel shuffle": (
+        DEEP + "{ c = Conv(x, w, b)  r = Relu(c)  y = DepthToSpace<blocksize=2, mode=\"CRD\">(r) }",
+        {"w": (12, 4, 1, 1), "b": (12,)},
+        ["Conv", "Relu", "DepthToSpace"],
+    ),
+    "pixel shuffle, written out": (
+        DEEP + "{ c = Conv(x, w) p = Reshape(c, apart) q = Transpose<perm=[0,1,4,2,5,3]>(p) y = Reshape(q, joined) }",
+        {"w": (12, 4, 1, 1)},
+        ["Conv", "DepthToSpace"],
+    ),
+    "pixel unshuffle, written out": (
+        WIDE + "{ p = Reshape(x, cut)  q = Transpose<perm=[0,1,3,5,2,4]>(p)  r = Reshape(q, by)  y = Conv(r, w) }",
+        {"w": (7, 12, 1, 1)},
+        ["SpaceToDepth", "Conv"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_pixels_and_channels(name: str):
+    body, weights, expected = BLOCKS[name]
+    model = shuffled(body, **weights)
+    prepared = prepare(model)
+    assert [n.op_type for n in prepared.graph] == expected
+    assert all(n.attributes.get_string("mode", "DCR") == "DCR" for n in prepared.graph)
+    feeds = {"x": noise(3, *([3, 10, 12] if body.startswith(WIDE) else [4, 5, 6]))}
+    np.testing.assert_allclose(run(prepared, feeds)["y"], run(model, feeds)["y"], rtol=1e-5, atol=1e-5)
+
+
 def test_unknown_pass():
     model = model_of("main (float[4] x) => (float[4] y) { y = Relu(x) }")
     with pytest.raises(RecipeError, match="unknown pass 'fuze'"):
