@@ -111,6 +111,8 @@ def filters_tensor(ctx: Lowering, *, depthwise: bool, rank: int) -> Tensor:
     found = ctx.weights(1)
     if found is None:
         tensor = ctx.input(1, order).tensor
+        if tensor.dynamic:
+            raise ctx.refuse("W", "weights that follow the batch", "export with a fixed batch")
     else:
         array, quant = found
         turned = array.transpose([a for a in order if a != NEW])

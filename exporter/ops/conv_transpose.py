@@ -107,6 +107,10 @@ def _axes(ctx: Lowering) -> list[_Axis]:
     axes = []
     for i in range(count):
         total = strides[i] * (sizes[i] - 1) + extra[i] + (kernel[i] - 1) * dilations[i] + 1 - out[i]
+        if auto.startswith("SAME") and out[i] != strides[i] * sizes[i] and ctx.attr("output_shape") is None:
+            raise ctx.refuse(
+                "output_padding", f"{tuple(extra)} with auto_pad, which ONNX Runtime ignores", "leave it out"
+            )
         before = 0 if auto == "VALID" else pads[i]
         if spread:  # ONNX ConvTranspose: the odd place goes to the end for SAME_UPPER, else to the beginning
             before = total // 2 if auto == "SAME_UPPER" else total - total // 2
@@ -209,6 +213,8 @@ def _stuffed(ctx: Lowering, image: Tensor, axes: list[_Axis], group: int, bias: 
             image = moves.reshape(moves.pad(column, [(0, 0), (0, axis.stride - 1), (0, 0)]), shape)
     window = Window(tuple(a.kernel for a in axes), (1,) * len(axes), tuple(a.dilation for a in axes), pads)
     inside, out = ctx.shape(1)[:2]
+    if ctx.plain(1).dynamic:
+        raise ctx.refuse("W", "weights that follow the batch", "export with a fixed batch")
     weight = moves.reshape(ctx.plain(1), [group, inside // group, out, *window.kernel], frozenset())
     places = list(range(3, 3 + len(axes)))
     turned = moves.temp(weight, weight.shape, frozenset(), "turned")

@@ -99,6 +99,12 @@ def _window(ctx: Lowering) -> tuple[Window, tuple[int, ...]]:
     """The window and the output's spatial sizes, two axes at least."""
     sizes, out = ctx.shape(0)[2:], ctx.out_shape()[2:]
     win = window(ctx, ctx.attr("kernel_shape"), sizes).flat()
+    if ctx.attr("auto_pad", "NOTSET").startswith("SAME"):
+        rows = zip(reversed(sizes), reversed(win.strides), reversed(win.kernel), strict=False)
+        gaps = [(n - 1) % s + 1 > k for n, s, k in rows]
+        if set(win.dilations) != {1} or any(gaps):
+            found = f"SAME with strides {win.strides} and dilations {win.dilations}"
+            raise ctx.refuse("auto_pad", f"{found}, where ONNX Runtime departs from ONNX", "give pads")
     return win, (1,) * (2 - len(out)) + tuple(out)
 
 

@@ -85,6 +85,10 @@ def window(ctx: Lowering, kernel: Sequence[int], sizes: Sequence[int]) -> Window
             pads = tuple(zip(flat[:count], flat[count:], strict=True))
         case _:
             raise ctx.refuse("auto_pad", repr(auto), "NOTSET, SAME_UPPER, SAME_LOWER and VALID are known")
+    for size, reach, pad in zip(sizes, bare.reach, pads, strict=True):
+        if size + sum(pad) < reach:
+            found = f"a window over {reach} places of {size} with {sum(pad)} of padding"
+            raise ctx.refuse("kernel_shape", found, "use a larger input")
     return replace(bare, pads=pads)
 
 

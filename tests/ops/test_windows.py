@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
-from tests.ops.compare import Case, agree, both, noise
+from exporter.errors import UnsupportedError
+from tests.ops.compare import Case, agree, both, noise, tflite
 
 LINE, IMAGE, VOLUME = (1, 4, 9), (1, 4, 7, 9), (1, 4, 5, 6, 7)
 
@@ -140,3 +144,61 @@ def test_unpool() -> None:
     places = np.asarray([[[[5, 7], [13, 15]], [[16, 18], [24, 31]]]], np.int64)
     case = Case("MaxUnpool", (1, 2, 2, 2), (places,), {"kernel_shape": [2, 2], "strides": [2, 2]}, computed=(0,))
     agree(both(*case.graph()), 0)
+
+
+DOUBTFUL = {
+    "a window beyond the input": pool("MaxPool", (1, 2, 3, 3), kernel_shape=[2, 5]),
+    "a kernel beyond the input": conv((1, 4, 3, 3), (4, 4, 2, 5)),
+    "same, dilated": pool("AveragePool", IMAGE, kernel_shape=[2, 2], dilations=[2, 2], auto_pad="SAME_UPPER"),
+    "same, with gaps": pool("MaxPool", (1, 2, 3), kernel_shape=[1], strides=[3], auto_pad="SAME_UPPER"),
+    "same, output padding": transposed(
+        IMAGE, (4, 3, 2, 3), strides=[2, 2], auto_pad="SAME_UPPER", output_padding=[1, 0]
+    ),
+    "groups that do not fit": conv(IMAGE, (4, 3, 2, 2), group=2),
+}
+
+
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_refused(name: str) -> None:
+    """What makes no sense, and where ONNX Runtime departs from ONNX."""
+    with pytest.raises(UnsupportedError, match=r"unsupported: .* node"):
+        tflite(*DOUBTFUL[name].graph())
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.data())
+def test_anything(data: st.DataObject) -> None:
+    """Windows at random: the same numbers as ONNX Runtime, or a refusal."""
+    draw = data.draw
+    axes = draw(st.integers(1, 3))
+    each = st.lists(st.integers(1, 3), min_size=axes, max_size=axes)
+    op = draw(st.sampled_from(["Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"]))
+    kernel, group = draw(each), draw(st.sampled_from([1, 1, 2, 3]))
+    sizes = draw(st.lists(st.integers(3, 8), min_size=axes, max_size=axes))
+    attributes: dict[str, object] = {"strides": draw(each), "dilations": draw(each)}
+    rest: tuple[np.ndarray, ...] = ()
+    inside, out = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    if op in {"Conv", "ConvTranspose"}:
+        attributes["group"] = group
+        weight = (group * out, inside, *kernel) if op == "Conv" else (group * inside, out, *kernel)
+        rest = (noise(*weight), noise(group * out))
+    else:
+        attributes["kernel_shape"] = kernel
+        attributes["ceil_mode"] = draw(st.integers(0, 1))
+    pads = [draw(st.integers(0, kernel[i % axes] - 1)) for i in range(2 * axes)]
+    match draw(st.sampled_from(["pads", "SAME_UPPER", "SAME_LOWER", "VALID"])):
+        case "pads":
+            attributes["pads"] = pads
+        case auto:
+            attributes["auto_pad"] = auto
+    case = Case(op, (1, group * inside, *sizes), rest, attributes, opset=22)
+    model, feeds = case.graph(batch=draw(st.sampled_from([0, 2])))
+    try:
+        tflite(model, feeds)
+    except UnsupportedError:
+        return
+    try:
+        pair = both(model, feeds)
+    except (Fail, InvalidArgument, RuntimeException):  # not every graph runs in ONNX Runtime either
+        return
+    agree(pair, 2e-5)
