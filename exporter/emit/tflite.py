@@ -211,29 +211,38 @@ class _Emitter(Values):
     def _input(self, value: ir.Value) -> None:
         shape, dynamic = self._sized(value)
         layout = CHANNELS_LAST if self.channels_last and len(shape) == 4 else identity(len(shape))
-        quant = None
+        quant, shift = None, 0
         if value.dtype in {ir.DataType.INT8, ir.DataType.UINT8}:
             readers = graph.consumers(value)
             if readers and readers[0].op_type == _DEQUANTIZE:
                 quant, shift = _quant(readers[0])
-                if shift:
-                    raise UnsupportedError("", "input", "dtype", f"{value.name!r} is uint8", "use int8 inputs")
         assert value.dtype is not None
         tensor = Tensor(
             self.program.name(value.name or "input"),
             tuple(shape[a] for a in layout),
             np.dtype(value.dtype.numpy()),
             frozenset(layout.index(a) for a in dynamic),
-            quant,
+            quant if quant is None or not shift else Quant(quant.scale, quant.zero_point + shift),
         )
         self.inputs.append((value.name or "", tensor))
+        if quant is not None and shift:
+            tensor = self._requantized(tensor, np.dtype(np.int8), quant)
         self._bound[id(value)] = View(tensor, layout)
+
+    def _requantized(self, tensor: Tensor, dtype: np.dtype[Any], quant: Quant) -> Tensor:
+        """QUANTIZE between int8 and uint8: the same numbers, 128 apart."""
+        result = Tensor(self.program.name(f"{tensor.name}/{dtype.name}"), tensor.shape, dtype, tensor.dynamic, quant)
+        self.program.emit("QUANTIZE", [tensor], [result], "QuantizeOptions")
+        return result
 
     def _output(self, value: ir.Value) -> None:
         view = self._held(value) if value.dtype in {ir.DataType.INT8} else self.view(value, integer=False)
         rank = len(self.shape(value))
         layout = CHANNELS_LAST if self.channels_last and rank == 4 else identity(rank)
         tensor = self.program.convert(view, layout).tensor
+        if value.dtype == ir.DataType.UINT8 and tensor.dtype == np.int8 and tensor.quant is not None:
+            quant = Quant(tensor.quant.scale, tensor.quant.zero_point + 128)
+            tensor = self._requantized(tensor, np.dtype(np.uint8), quant)
         taken = {id(t) for _, t in [*self.inputs, *self.outputs]}
         if tensor.data is not None or id(tensor) in taken:
             copy = self.program.temp(tensor, tensor.shape, tensor.dynamic, f"{value.name}/copy")
@@ -372,6 +381,8 @@ def _clamp_after(node: ir.Node) -> tuple[ir.Node, str] | None:
     reader = graph.only_consumer(node.outputs[0])
     if reader is None or reader.op_type not in {"Relu", "Clip"} or reader.inputs[0] is not node.outputs[0]:
         return None
+    if node.outputs[0].dtype != ir.DataType.FLOAT:
+        return None  # integers wrap around before they are clamped
     bounds = (0.0, np.inf) if reader.op_type == "Relu" else clip_bounds(reader)
     name = _CLAMPS.get(bounds) if bounds is not None else None
     return None if name is None else (reader, name)

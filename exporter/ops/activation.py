@@ -1,4 +1,4 @@
-"""Activations and other functions of one tensor."""
+"""Activations that are straight lines, or exponentials below zero."""
 
 from __future__ import annotations
 
@@ -6,49 +6,63 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from exporter import graph
 from exporter.ops.elementwise import aligned
-from exporter.ops.lowering import Lowering
-from exporter.ops.op import ANY, Fixed, Float, Free, Op
-from exporter.ops.steps import Steps
+from exporter.ops.lowering import Array, Lowering, Tensor
+from exporter.ops.op import Float, Free, InputRole, Op
+from exporter.ops.steps import Steps, options_of
+from exporter.ops.widened import BOUNDS, BOUNDS_TAKE, REAL, RING, Lower, widened
 
-__all__ = ["ROWS"]
+__all__ = ["ROWS", "builtin"]
 
 _CLAMPS = {(0.0, math.inf): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1", (0.0, 1.0): "RELU_0_TO_1"}
 
 
-def unary(code: str, options: str = "", **fields: Any) -> Callable[[Lowering], None]:
-    """One builtin, in whatever layout the input lies."""
+def builtin(code: str, **fields: Callable[[Lowering], Any]) -> Lower:
+    """One builtin of one tensor, in whatever layout it lies; ``fields`` say how options follow from the node."""
 
     def lower(ctx: Lowering) -> None:
         view = ctx.input()
-        ctx.emit(code, [view.tensor], [ctx.output(view.layout)], options, **fields)
+        found = {name: read(ctx) for name, read in fields.items()}
+        ctx.emit(code, [view.tensor], [ctx.output(view.layout)], options_of(code), **found)
 
     return lower
 
 
-def clip(ctx: Lowering) -> None:
-    """RELU and its bounded kin, else MINIMUM and MAXIMUM."""
-    low, high = (ctx.static(1, "min", -math.inf), ctx.static(2, "max", math.inf))
-    low, high = (float(np.asarray(b).item()) for b in (low, high))
+def relu(ctx: Lowering) -> None:
+    """RELU, or MAXIMUM for integers."""
     view = ctx.input()
-    code = _CLAMPS.get((low, high))
-    if code is not None:
-        ctx.emit(code, [view.tensor], [ctx.output(view.layout)])
+    if view.tensor.dtype.kind == "f" or ctx.integer:
+        ctx.emit("RELU", [view.tensor], [ctx.output(view.layout)])
+    else:
+        Steps(ctx).maximum(view.tensor, 0, ctx.output(view.layout))
+
+
+def clip(ctx: Lowering) -> None:
+    """RELU and its bounded kin, else MAXIMUM and MINIMUM, in this order: the upper bound wins."""
+    view, steps = ctx.input(), Steps(ctx)
+    low, high = _bound(ctx, 1, -math.inf), _bound(ctx, 2, math.inf)
+    if isinstance(low, float) and isinstance(high, float) and (low, high) in _CLAMPS:
+        ctx.emit(_CLAMPS[low, high], [view.tensor], [ctx.output(view.layout)])
         return
-    if math.isinf(low) and math.isinf(high):
+    bounds = [("MAXIMUM", low)] if low != -math.inf else []
+    bounds += [("MINIMUM", high)] if high != math.inf else []
+    if not bounds:
         ctx.alias(view)
-        return
     tensor = view.tensor
-    if not math.isinf(low):
-        result = ctx.output(view.layout) if math.isinf(high) else ctx.temp(tensor, tag="low")
-        ctx.emit("MAXIMUM", [tensor, ctx.number(low)], [result], "MaximumMinimumOptions")
-        tensor = result
-    if not math.isinf(high):
-        ctx.emit("MINIMUM", [tensor, ctx.number(high)], [ctx.output(view.layout)], "MaximumMinimumOptions")
+    for number, (code, bound) in enumerate(bounds, 1):
+        tensor = steps.binary(code, tensor, bound, ctx.output(view.layout) if number == len(bounds) else None)
+
+
+def _bound(ctx: Lowering, index: int, default: float) -> Tensor | float | Array:
+    if not ctx.has(index):
+        return default
+    array = ctx.const(index)
+    if array is None:
+        return ctx.program.reshape(ctx.input(index).tensor, [], frozenset())
+    return float(array.item()) if array.dtype.kind == "f" else array.reshape(())
 
 
 def _clip_int8(node: ir.Node) -> bool:
@@ -60,107 +74,96 @@ def _clip_int8(node: ir.Node) -> bool:
     return tuple(bounds) in {(0.0, math.inf), (0.0, 6.0)}
 
 
-def leaky_relu(ctx: Lowering) -> None:
-    """LEAKY_RELU."""
-    view = ctx.input()
-    alpha = float(ctx.attr("alpha", 0.01))
-    ctx.emit("LEAKY_RELU", [view.tensor], [ctx.output(view.layout)], "LeakyReluOptions", alpha=alpha)
-
-
 def prelu(ctx: Lowering) -> None:
-    """PRELU; the slope is broadcast."""
-    view = ctx.input()
+    """PRELU; for integers x * slope where x is negative."""
+    view, steps = ctx.input(), Steps(ctx)
     slope = aligned(ctx, 1, view.layout, len(ctx.shape(0)))
-    ctx.emit("PRELU", [view.tensor, slope], [ctx.output(view.layout)])
+    if view.tensor.dtype.kind == "f":
+        ctx.emit("PRELU", [view.tensor, slope], [ctx.output(view.layout)])
+        return
+    negative = steps.binary("LESS", view.tensor, 0)
+    steps.select(negative, steps.mul(view.tensor, slope), view.tensor, ctx.output(view.layout))
 
 
-def softmax(ctx: Lowering) -> None:
-    """SOFTMAX over the last physical axis."""
-    code, options, fields = "SOFTMAX", "SoftmaxOptions", {"beta": 1.0}
-    if ctx.node.op_type == "LogSoftmax":
-        code, options, fields = "LOG_SOFTMAX", "LogSoftmaxOptions", {}
-    rank = len(ctx.shape(0))
-    axis = ctx.attr("axis", -1) % rank
-    layout = ctx.input().layout
-    if layout[-1] != axis:
-        layout = (*(a for a in range(rank) if a != axis), axis)
-    source = ctx.input(0, layout).tensor
-    ctx.emit(code, [source], [ctx.output(layout)], options, **fields)
+def elu(ctx: Lowering) -> None:
+    """ELU (alpha 1); another alpha scales what it makes of min(x, 0)."""
+    view, alpha = ctx.input(), float(ctx.attr("alpha", 1.0))
+    if alpha == 1.0:
+        ctx.emit("ELU", [view.tensor], [ctx.output(view.layout)])
+    else:
+        _exponential(ctx, view.tensor, 1.0, alpha, 1.0, ctx.output(view.layout))
 
 
-def gelu(ctx: Lowering) -> None:
-    """GELU, exact or by tanh."""
+def selu(ctx: Lowering) -> None:
+    """gamma * (x or alpha * (exp(x) - 1)) (Klambauer et al. 2017)."""
+    alpha = float(ctx.attr("alpha", 1.67326319217681884765625))
+    gamma = float(ctx.attr("gamma", 1.05070102214813232421875))
     view = ctx.input()
-    near = ctx.attr("approximate", "none") == "tanh"
-    ctx.emit("GELU", [view.tensor], [ctx.output(view.layout)], "GeluOptions", approximate=near)
+    _exponential(ctx, view.tensor, gamma, gamma * alpha, 1.0, ctx.output(view.layout))
 
 
-def erf(ctx: Lowering) -> None:
-    """Abramowitz and Stegun 7.1.26: |error| < 1.5e-7; TFLite has no ERF."""
-    view = ctx.input()
+def celu(ctx: Lowering) -> None:
+    """max(0, x) + min(0, alpha * (exp(x / alpha) - 1)) (Barron 2017)."""
+    view, alpha = ctx.input(), float(ctx.attr("alpha", 1.0))
+    if alpha <= 0:
+        raise ctx.refuse("alpha", f"{alpha:g}", "a positive number works")
+    _exponential(ctx, view.tensor, 1.0, alpha, alpha, ctx.output(view.layout))
+
+
+def _exponential(ctx: Lowering, x: Tensor, above: float, below: float, width: float, into: Tensor) -> None:
+    """above * max(x, 0) + below * (exp(min(x, 0) / width) - 1)."""
     steps = Steps(ctx)
-    t = steps.div(1.0, steps.add(steps.mul(steps.unary("ABS", view.tensor), 0.3275911), 1.0))
-    poly = steps.add(steps.mul(t, 1.061405429), -1.453152027)
-    for factor in (1.421413741, -0.284496736, 0.254829592):
-        poly = steps.add(steps.mul(poly, t), factor)
-    tail = steps.unary("EXP", steps.unary("NEG", steps.mul(view.tensor, view.tensor)))
-    positive = steps.sub(1.0, steps.mul(steps.mul(poly, t), tail))
-    steps.mul(steps.unary("SIGN", view.tensor), positive, ctx.output(view.layout))
+    negative = steps.minimum(x, 0.0)
+    negative = steps.unary("ELU", negative if width == 1.0 else steps.mul(negative, 1 / width))
+    positive = steps.unary("RELU", x)
+    positive = positive if above == 1.0 else steps.mul(positive, above)
+    steps.add(positive, negative if below == 1.0 else steps.mul(negative, below), into)
 
 
 def hard_sigmoid(ctx: Lowering) -> None:
     """Clip(alpha x + beta, 0, 1)."""
-    view = ctx.input()
-    steps = Steps(ctx)
+    view, steps = ctx.input(), Steps(ctx)
     scaled = steps.mul(view.tensor, float(ctx.attr("alpha", 0.2)))
     steps.unary("RELU_0_TO_1", steps.add(scaled, float(ctx.attr("beta", 0.5))), ctx.output(view.layout))
 
 
-def reciprocal(ctx: Lowering) -> None:
-    """1 / x."""
-    view = ctx.input()
-    Steps(ctx).div(1.0, view.tensor, ctx.output(view.layout))
+def thresholded_relu(ctx: Lowering) -> None:
+    """x above alpha, else 0."""
+    view, steps = ctx.input(), Steps(ctx)
+    above = steps.binary("GREATER", view.tensor, float(ctx.attr("alpha", 1.0)))
+    steps.select(above, view.tensor, 0.0, ctx.output(view.layout))
 
 
-def cast(ctx: Lowering) -> None:
-    """CAST; to its own type it is nothing."""
-    wanted = ctx.node.outputs[0].dtype
-    view = ctx.input()
-    if wanted is None or wanted.numpy().name not in ANY:
-        raise ctx.refuse("to", str(wanted), f"can be {', '.join(ANY)}")
-    if view.tensor.dtype == wanted.numpy():
-        ctx.alias(view)
+def shrink(ctx: Lowering) -> None:
+    """x + bias below -lambd, x - bias above lambd, else 0."""
+    view, steps = ctx.input(), Steps(ctx)
+    x, bias, limit = view.tensor, float(ctx.attr("bias", 0.0)), float(ctx.attr("lambd", 0.5))
+    if bias == limit >= 0:
+        steps.sub(x, steps.minimum(steps.maximum(x, -limit), limit), ctx.output(view.layout))
         return
-    ctx.emit("CAST", [view.tensor], [ctx.output(view.layout)], "CastOptions")
+    inner = steps.select(steps.binary("GREATER", x, limit), steps.sub(x, bias), 0.0)
+    steps.select(steps.binary("LESS", x, -limit), steps.add(x, bias), inner, ctx.output(view.layout))
 
 
 _NO_INT = Float("no integer kernel in ONNX Runtime")
+_ACTIVATION: tuple[InputRole, ...] = ("activation",)
+_BOUNDS: tuple[InputRole, ...] = ("activation", "static", "static")
+
+
+def _row(op: str, lower: Lower, rule: Free | Float = _NO_INT, inputs: tuple[InputRole, ...] = _ACTIVATION) -> Op:
+    return Op(op, rule, inputs, lower=widened(lower, REAL), types=("float32", *REAL))
+
 
 ROWS = (
-    Op("Relu", Free(), lower=unary("RELU")),
-    Op("Clip", Free(), ("activation", "static", "static"), lower=clip, int8_when=_clip_int8),
-    Op("LeakyRelu", Free(), lower=leaky_relu),
-    Op("PRelu", _NO_INT, lower=prelu),
-    Op("Sigmoid", Fixed(1 / 256, -128), lower=unary("LOGISTIC")),
-    Op("Tanh", Fixed(1 / 128, 0), lower=unary("TANH")),
-    Op("Softmax", Fixed(1 / 256, -128), lower=softmax),
-    Op("LogSoftmax", _NO_INT, lower=softmax),
-    Op("HardSigmoid", _NO_INT, lower=hard_sigmoid),
-    Op("HardSwish", _NO_INT, lower=unary("HARD_SWISH", "HardSwishOptions")),
-    Op("Elu", _NO_INT, lower=unary("ELU")),
-    Op("Gelu", _NO_INT, lower=gelu),
-    Op("Erf", _NO_INT, lower=erf),
-    Op("Exp", _NO_INT, lower=unary("EXP", "ExpOptions")),
-    Op("Log", _NO_INT, lower=unary("LOG")),
-    Op("Sqrt", _NO_INT, lower=unary("SQRT")),
-    Op("Reciprocal", _NO_INT, lower=reciprocal),
-    Op("Neg", _NO_INT, lower=unary("NEG", "NegOptions")),
-    Op("Abs", _NO_INT, lower=unary("ABS", "AbsOptions")),
-    Op("Sin", _NO_INT, lower=unary("SIN")),
-    Op("Cos", _NO_INT, lower=unary("COS")),
-    Op("Floor", _NO_INT, lower=unary("FLOOR")),
-    Op("Ceil", _NO_INT, lower=unary("CEIL")),
-    Op("Round", _NO_INT, lower=unary("ROUND")),
-    Op("Not", _NO_INT, lower=unary("LOGICAL_NOT", "LogicalNotOptions"), types=("bool",)),
-    Op("Cast", Float("changes the element type"), lower=cast, types=ANY, ignores=("to",)),
+    Op("Relu", Free(), lower=widened(relu, BOUNDS), types=BOUNDS_TAKE),
+    Op("Clip", Free(), _BOUNDS, lower=widened(clip, BOUNDS), types=BOUNDS_TAKE, int8_when=_clip_int8),
+    Op("PRelu", _NO_INT, lower=widened(prelu, RING), types=("float32", "int32", "int64", *RING)),
+    _row("LeakyRelu", builtin("LEAKY_RELU", alpha=lambda ctx: float(ctx.attr("alpha", 0.01))), Free()),
+    _row("Elu", elu),
+    _row("Selu", selu),
+    _row("Celu", celu),
+    _row("HardSigmoid", hard_sigmoid),
+    _row("HardSwish", builtin("HARD_SWISH")),
+    _row("ThresholdedRelu", thresholded_relu),
+    _row("Shrink", shrink),
 )

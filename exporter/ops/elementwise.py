@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from exporter.control import CHOICE
 from exporter.ops.lowering import NEW, Layout, Lowering, Tensor, identity
-from exporter.ops.op import NUMBERS, STORED, Float, Free, Op
+from exporter.ops.op import Float, Free, Op
+from exporter.ops.quotients import exact_quotient, truncated_remainder
+from exporter.ops.steps import Steps
+from exporter.ops.widened import BOUNDS, BOUNDS_TAKE, EXACT, REAL, RING, Lower, Turns, widened
 
-__all__ = ["ROWS", "aligned", "broadcast"]
+__all__ = ["ROWS", "aligned", "broadcast", "chain"]
 
 
 def broadcast(ctx: Lowering, indices: Sequence[int] | None = None) -> tuple[list[Tensor], Layout]:
@@ -39,75 +41,74 @@ def aligned(ctx: Lowering, index: int, layout: Layout, rank: int) -> Tensor:
     return tensor if quant is not tensor.quant else ctx.program.constant(tensor.data.reshape(shape), quant, tensor.name)
 
 
-def binary(code: str, options: str, *, fuses: bool = True) -> Callable[[Lowering], None]:
-    """A builtin of two operands; longer ONNX lists (Max, Sum …) are chained."""
+def chain(code: str) -> Lower:
+    """A builtin of two operands, over all inputs from left to right."""
 
     def lower(ctx: Lowering) -> None:
         tensors, layout = broadcast(ctx)
-        fields = {"fusedActivationFunction": ctx.fused} if fuses else {}
         if len(tensors) == 1:
             ctx.alias(ctx.input(0))
             return
-        left = tensors[0]
-        for number, right in enumerate(tensors[1:], 2):
-            if number == len(tensors):
-                result = ctx.output(layout)
-            else:
-                shape = np.broadcast_shapes(left.shape, right.shape)
-                result = ctx.program.temp(left, shape, left.dynamic | right.dynamic, f"{ctx.result.name}/part")
-            ctx.emit(code, [left, right], [result], options, **fields)
-            left = result
+        steps, left = Steps(ctx), tensors[0]
+        for right in tensors[1:-1]:
+            left = steps.binary(code, left, right)
+        fields = {"fusedActivationFunction": ctx.fused} if code in _FUSING else {}
+        steps.binary(code, left, tensors[-1], ctx.output(layout), **fields)
 
     return lower
 
 
-def power(ctx: Lowering) -> None:
-    """Squares and square roots by name, else POW."""
-    exponent = ctx.const(1)
-    view = ctx.input(0)
-    if exponent is not None and exponent.size == 1 and len(ctx.shape(0)) >= exponent.ndim:
-        if float(exponent.item()) == 2.0:
-            ctx.emit("MUL", [view.tensor, view.tensor], [ctx.output(view.layout)], "MulOptions",
-                     fusedActivationFunction="NONE")  # fmt: skip
-            return
-        if float(exponent.item()) == 0.5:
-            ctx.emit("SQRT", [view.tensor], [ctx.output(view.layout)])
-            return
+def mean(ctx: Lowering) -> None:
+    """ADD, then MUL by one over their number."""
     tensors, layout = broadcast(ctx)
-    ctx.emit("POW", tensors, [ctx.output(layout)], "PowOptions")
+    if len(tensors) == 1:
+        ctx.alias(ctx.input(0))
+        return
+    steps, total = Steps(ctx), tensors[0]
+    for right in tensors[1:]:
+        total = steps.add(total, right)
+    steps.mul(total, 1 / len(tensors), ctx.output(layout))
 
 
-def where(ctx: Lowering) -> None:
-    """SELECT_V2."""
-    if CHOICE in ctx.node.metadata_props and ctx.shape(1) != ctx.shape(2):
-        raise ctx.refuse("condition", "computed at run time, between tensors of different shapes", "make it constant")
-    tensors, layout = broadcast(ctx)
-    ctx.emit("SELECT_V2", tensors, [ctx.output(layout)], "SelectV2Options")
+def divide(ctx: Lowering) -> None:
+    """DIV; int64, for which it has no kernel, by an exact quotient. Integers round towards zero, as in ONNX Runtime."""
+    (a, b), layout = broadcast(ctx)
+    if a.dtype == np.int64:
+        exact_quotient(Steps(ctx), a, b, ctx.output(layout))
+        return
+    Steps(ctx).binary("DIV", a, b, ctx.output(layout), fusedActivationFunction=ctx.fused)
+
+
+def modulo(ctx: Lowering) -> None:
+    """FLOOR_MOD has the sign of the divisor; fmod=1 asks for that of the dividend."""
+    (a, b), layout = broadcast(ctx)
+    steps = Steps(ctx)
+    if not ctx.attr("fmod", 0):
+        steps.binary("FLOOR_MOD", a, b, ctx.output(layout))
+    elif a.dtype.kind == "f":  # of two positive numbers the kernel returns std::fmod, which is exact
+        size = steps.binary("FLOOR_MOD", steps.unary("ABS", a), steps.unary("ABS", b))
+        steps.select(steps.binary("LESS", a, 0.0), steps.unary("NEG", size), size, ctx.output(layout))
+    else:
+        truncated_remainder(steps, a, b, ctx.output(layout))
 
 
 _NO_INT = Float("no integer kernel in ONNX Runtime")
-_LOGIC = Float("works on truth values")
+_FUSING = {"ADD", "SUB", "MUL", "DIV"}
+_WHOLE = ("float32", "int32", "int64")
 
 
-def _row(op: str, code: str, options: str, rule: Free | Float, *, types: tuple[str, ...] = NUMBERS) -> Op:
-    fuses = op in {"Add", "Sub", "Mul", "Div"}
-    return Op(op, rule, lower=binary(code, options, fuses=fuses), fuses=fuses, types=types)
+def _row(op: str, lower: Lower, rule: Free | Float, turns: Turns, *, fuses: bool = False) -> Op:
+    return Op(op, rule, lower=widened(lower, turns), fuses=fuses, types=(*_WHOLE, *turns))
 
 
 ROWS = (
-    _row("Add", "ADD", "AddOptions", Free()),
-    _row("Sub", "SUB", "SubOptions", Free()),
-    _row("Mul", "MUL", "MulOptions", Free()),
-    _row("Div", "DIV", "DivOptions", _NO_INT, types=("float32",)),
-    _row("Min", "MINIMUM", "MaximumMinimumOptions", _NO_INT),
-    _row("Max", "MAXIMUM", "MaximumMinimumOptions", _NO_INT),
-    _row("Equal", "EQUAL", "EqualOptions", _LOGIC, types=(*NUMBERS, "bool")),
-    _row("Greater", "GREATER", "GreaterOptions", _LOGIC),
-    _row("GreaterOrEqual", "GREATER_EQUAL", "GreaterEqualOptions", _LOGIC),
-    _row("Less", "LESS", "LessOptions", _LOGIC),
-    _row("LessOrEqual", "LESS_EQUAL", "LessEqualOptions", _LOGIC),
-    _row("And", "LOGICAL_AND", "LogicalAndOptions", _LOGIC, types=("bool",)),
-    _row("Or", "LOGICAL_OR", "LogicalOrOptions", _LOGIC, types=("bool",)),
-    Op("Pow", _NO_INT, lower=power),
-    Op("Where", _NO_INT, ("static", "activation", "activation"), lower=where, types=STORED),
+    _row("Add", chain("ADD"), Free(), RING, fuses=True),
+    _row("Sub", chain("SUB"), Free(), RING, fuses=True),
+    _row("Mul", chain("MUL"), Free(), RING, fuses=True),
+    _row("Div", divide, _NO_INT, EXACT, fuses=True),
+    _row("Mod", modulo, _NO_INT, EXACT),
+    Op("Min", _NO_INT, lower=widened(chain("MINIMUM"), BOUNDS), types=BOUNDS_TAKE),
+    Op("Max", _NO_INT, lower=widened(chain("MAXIMUM"), BOUNDS), types=BOUNDS_TAKE),
+    Op("Sum", _NO_INT, lower=widened(chain("ADD"), REAL), types=("float32", *REAL)),
+    Op("Mean", _NO_INT, lower=widened(mean, REAL), types=("float32", *REAL)),
 )

@@ -103,6 +103,7 @@ class Program:
         self._names: set[str] = set()
         self._constants: dict[tuple[object, ...], Tensor] = {}
         self._converted: dict[tuple[int, Layout, Layout], View] = {}
+        self._recast: dict[tuple[int, np.dtype[Any], str], Tensor] = {}
         self._makers: dict[int, Operator] = {}
 
     def name(self, stem: str) -> str:
@@ -135,6 +136,19 @@ class Program:
         if key not in self._constants:
             self._constants[key] = Tensor(self.name(stem), array.shape, array.dtype, frozenset(), quant, array)
         return self._constants[key]
+
+    def recast(self, tensor: Tensor, dtype: np.dtype[Any], code: str = "CAST") -> Tensor:
+        """The tensor in another element type by CAST or BITCAST, once for all its readers; constants at once."""
+        if tensor.dtype == dtype:
+            return tensor
+        if tensor.data is not None and code == "CAST":
+            return self.constant(tensor.data.astype(dtype), stem=tensor.name)
+        key = (id(tensor), dtype, code)
+        if key not in self._recast:
+            result = Tensor(self.name(f"{tensor.name}/{dtype.name}"), tensor.shape, dtype, tensor.dynamic)
+            self.emit(code, [tensor], [result], f"{code.title()}Options")
+            self._recast[key] = result
+        return self._recast[key]
 
     def reshape(self, tensor: Tensor, shape: Sequence[int], dynamic: frozenset[int], stem: str = "") -> Tensor:
         """RESHAPE, looking through an earlier one; the tensor itself when nothing changes."""
@@ -330,6 +344,13 @@ class Lowering:
     def shape(self, index: int) -> tuple[int, ...]:
         """ONNX shape of an input, batch as 1."""
         return self.values.shape(self._value(index))
+
+    def dtype(self, index: int) -> np.dtype[Any]:
+        """Element type of an input in the ONNX graph."""
+        kind = self._value(index).dtype
+        if kind is None:
+            raise self.refuse("", f"the element type of input {index} is not known")
+        return np.dtype(kind.numpy())
 
     def out_shape(self, index: int = 0) -> tuple[int, ...]:
         """ONNX shape of an output, batch as 1."""

@@ -23,6 +23,7 @@ __all__ = ["Operand", "Steps", "broadcast_axes", "options_of"]
 Operand = Tensor | float | int | npt.NDArray[Any]
 
 _SHARED_OPTIONS = {"MINIMUM": "MaximumMinimumOptions", "MAXIMUM": "MaximumMinimumOptions"}
+_MOST_AXES = 6  # of a tensor that XNNPACK reduces
 _FUSING = {"ADD", "SUB", "MUL", "DIV"}  # of the operators below, those whose options hold an activation
 _WITHOUT_OPTIONS = {
     "ATAN2", "CEIL", "ELU", "FLOOR", "LOG", "LOGISTIC", "PRELU", "RELU", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1",
@@ -101,18 +102,16 @@ class Steps:
 
     def cast(self, a: Tensor, dtype: npt.DTypeLike, into: Tensor | None = None) -> Tensor:
         """CAST; the tensor itself where it has that type and nobody asks for another."""
-        kind = np.dtype(dtype)
-        if a.dtype == kind and into is None:
-            return a
-        into = into or self._temp(a.shape, a.dynamic, kind, str(kind))
+        if into is None:
+            return self.ctx.program.recast(a, np.dtype(dtype))
         self.ctx.emit("CAST", [a], [into], "CastOptions")
         return into
 
     def bitcast(self, a: Tensor, dtype: npt.DTypeLike, into: Tensor | None = None) -> Tensor:
         """BITCAST to a type of the same width."""
-        kind = np.dtype(dtype)
-        assert kind.itemsize == a.dtype.itemsize
-        into = into or self._temp(a.shape, a.dynamic, kind, str(kind))
+        assert np.dtype(dtype).itemsize == a.dtype.itemsize
+        if into is None:
+            return self.ctx.program.recast(a, np.dtype(dtype), "BITCAST")
         self.ctx.emit("BITCAST", [a], [into], "BitcastOptions")
         return into
 
@@ -125,8 +124,33 @@ class Steps:
             shape = [1 if i in places else a.shape[i] for i in left]
             dynamic = frozenset(n for n, i in enumerate(left) if i in a.dynamic and i not in places)
             into = self._temp(shape, dynamic, a.dtype, code)
-        self.ctx.emit(code, [a, self.ctx.ints(list(places))], [into], "ReducerOptions", keepDims=keep)
+        if len(a.shape) > _MOST_AXES:
+            self._reduce_merged(code, a, places, into)
+        else:
+            self.ctx.emit(code, [a, self.ctx.ints(list(places))], [into], "ReducerOptions", keepDims=keep)
         return into
+
+    def _reduce_merged(self, code: str, a: Tensor, places: Sequence[int], into: Tensor) -> None:
+        """Neighbouring axes that share their fate become one: XNNPACK fails beyond six."""
+        groups: list[list[int]] = []
+        for i in range(len(a.shape)):
+            if groups and (i in places) == (groups[-1][0] in places):
+                groups[-1].append(i)
+            else:
+                groups.append([i])
+        if len(groups) > _MOST_AXES:
+            raise self.ctx.refuse(
+                "axes", f"{len(groups)} groups of axes in turn", "transpose the reduced axes together"
+            )
+        shape = [int(np.prod([a.shape[i] for i in group])) for group in groups]
+        dynamic = frozenset(n for n, group in enumerate(groups) if a.dynamic.intersection(group))
+        merged = self.ctx.program.reshape(a, shape, dynamic)
+        gone = [n for n, group in enumerate(groups) if group[0] in places]
+        left = [n for n in range(len(groups)) if n not in gone]
+        moves = frozenset(i for i, n in enumerate(left) if n in dynamic)
+        short = self.ctx.program.temp(into, [shape[n] for n in left], moves, f"{into.name}/merged")
+        self.ctx.emit(code, [merged, self.ctx.ints(gone)], [short], "ReducerOptions", keepDims=False)
+        self.ctx.program.reshape_into(short, into)
 
     def pair(self, a: Operand, b: Operand) -> tuple[Tensor, Tensor]:
         """Both as tensors; numbers and arrays become constants of the other's type."""

@@ -129,6 +129,7 @@ def _attempt(case: Any, *, constants: bool) -> Result:
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
     names = [v.name for v in model.graph.input]
+    inputs, expected = [_plain(a) for a in inputs], [_plain(a) for a in expected]
     if any(not isinstance(a, np.ndarray | np.generic) or a.dtype == object for a in [*inputs, *expected]):
         return Result(case.name, "refused", "sequences, optionals and strings are not tensors", how, ops)
     feeds = dict(zip(names, map(np.asarray, inputs), strict=True))
@@ -148,6 +149,13 @@ def _attempt(case: Any, *, constants: bool) -> Result:
         return Result(case.name, "crashed", f"run: {type(error).__name__}: {error}", how, ops)
     reason = "; ".join(_differences(actual, expected, case))
     return Result(case.name, "wrong" if reason else "passed", reason, how, ops)
+
+
+def _plain(given: Any) -> Any:
+    """The array of a case that gives a TensorProto (types that NumPy lacks)."""
+    if not isinstance(given, onnx.TensorProto) or given.data_type == onnx.TensorProto.STRING:
+        return given
+    return onnx.numpy_helper.to_array(given)
 
 
 def _emit(model: onnx.ModelProto) -> bytes:
