@@ -145,19 +145,13 @@ def export(
     return run(recipe, base=base, out=out, progress=progress, source=source).bundle
 
 
-def check(
-    bundle: Path | str,
-    on: str = "host",
-    *,
-    progress: Progress = quiet,
-    announce: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
+def check(bundle: Path | str, on: str = "host", *, progress: Progress = quiet, **options: Any) -> dict[str, Any]:
     """Run the bundle's own checker on a target, keep its result in the bundle as check.json, and return it.
 
-    announce  called with the link that a phone shall open, where the target is a browser
+    options  samples, threads, limit_s, announce: as ``targets.check`` takes them
     """
     progress(f"check on {on}", 0, None)
-    result = targets.check(bundle, on, progress=progress, announce=announce)
+    result = targets.check(bundle, on, progress=progress, **options)
     bundles.add_result(Path(bundle), "check.json", result)
     return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ from targets.agent import archive
 from targets.agent.manifest import BrokenBundle, verify
 from targets.devices_table import get_target
 from targets.judging import judged
+from targets.locating import first_difference
 from targets.transports import open_transport
 from targets.transports.browser import Browser
-from targets.types import Job, Progress, Target, TargetError
+from targets.types import Job, Progress, Target, TargetError, Transport
 
 __all__ = ["bundle_files", "check", "quiet", "verified"]
+
+_COMPARED = ("ssh", "adb", "emulated")  # transports whose outputs are held against this machine's
 
 
 def quiet(step: str, done: int, total: int | None) -> None:
@@ -42,14 +46,47 @@ def check(
     folder, tell = Path(bundle), progress or quiet
     target = get_target(on) if isinstance(on, str) else on
     manifest = verified(folder)
+    files = bundle_files(folder, manifest)
     options = {"samples": samples, "threads": threads, "runtimes": list(target.runtimes)}
+    compared = target.transport in _COMPARED
     transport = open_transport(target)
     if isinstance(transport, Browser) and announce is not None:
         transport.announce = announce
     with transport as device:
-        device.push(bundle_files(folder, manifest), tell)
-        result = device.run(Job("check", options, limit_s), tell)
+        device.push(files, tell)
+        result = device.run(Job("check", {**options, "outputs": compared}, limit_s), tell)
+        if compared:
+            _compare(device, manifest, files, options, result, tell)
     return judged(folder, manifest, target, result)
+
+
+def _compare(
+    device: Transport,
+    manifest: Mapping[str, Any],
+    files: Mapping[str, Path],
+    options: Mapping[str, Any],
+    result: Mapping[str, Any],
+    progress: Progress,
+) -> None:
+    """The same files here: how the outputs differ, into each artifact's ``host``; and the layer where that begins."""
+    from targets.agent import comparing  # numpy: not before it is needed
+
+    there = comparing.from_bytes(device.pull("outputs.npz"))
+    with open_transport(get_target("host")) as here:
+        here.push(files, quiet)
+        here.run(Job("check", {**options, "latency": False, "outputs": True}), progress)
+        found = comparing.differences(manifest, there, comparing.from_bytes(here.pull("outputs.npz")))
+        for name, difference in found.items():
+            beyond = difference.pop("beyond")
+            result["artifacts"][name]["host"] = difference
+            if beyond is None:
+                continue
+            first = manifest["inputs"][0]["shape"][:1]
+            batch = first[0] if first and isinstance(first[0], int) else 1
+            layer = first_difference(device, here, name, beyond, batch, progress)
+            where = "" if layer is None else f"; the first layer that differs is {layer.op} {layer.node!r}"
+            difference["layer"] = None if layer is None else dataclasses.asdict(layer)
+            result["artifacts"][name]["errors"].append(f"the outputs are other ones than on this machine{where}")
 
 
 def verified(folder: Path) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from targets.types import Target, TargetError
 
 __all__ = ["judged"]
 
-_TIMES = ("latency_ms", "load_ms", "first_ms")  # of an artifact: no clock of an emulated board means anything
+# of an artifact: no clock of an emulated board means anything, and the memory is the emulator's
+_EMULATOR = ("latency_ms", "load_ms", "first_ms", "peak_bytes", "model_peak_bytes")
 # transport -> gates that it cannot stand for the device in, and why
 _LEFT = {
-    "emulated": ((*TIMED, "max_temperature_c"), "an emulated board has no clock or temperature to go by"),
+    "emulated": ((*TIMED, "max_temperature_c", "max_peak_bytes"), "an emulated board says nothing about it"),
     "browser": ((*TIMED, "max_temperature_c", "max_peak_bytes"), "what a browser measures is not the device's own"),
 }
 
@@ -32,7 +33,7 @@ def judged(folder: Path, manifest: Mapping[str, Any], target: Target, result: Ma
     notes = list((result.get("conditions") or {}).get("notes") or [])
     if target.transport == "emulated":
         for figures in result["artifacts"].values():
-            for key in _TIMES:
+            for key in _EMULATOR:
                 figures.pop(key, None)
     left, why = _LEFT.get(target.transport or "", ((), ""))
     for gate in left:
@@ -49,4 +50,11 @@ def judged(folder: Path, manifest: Mapping[str, Any], target: Target, result: Ma
     if not candidates:
         reasons.append("no artifact was checked")
     rest = {key: value for key, value in result.items() if key not in {"passed", "reasons"}}
-    return {"target": target.name, "passed": not reasons, "reasons": reasons, "notes": notes, **rest}
+    return {
+        "bundle": manifest["name"],
+        "target": target.name,
+        "passed": not reasons,
+        "reasons": reasons,
+        "notes": notes,
+        **rest,
+    }

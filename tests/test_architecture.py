@@ -32,6 +32,7 @@ RANKS = (
     ("search", "finetune", "lm"),
     ("report", "inspection", "conversion", "packing"),
     ("pipeline",),
+    ("probing",),
     ("__init__",),
     ("cli",),
 )

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from exporter.cli.devices import register, seconds
 from exporter.cli.options import recipe_flags
 from exporter.cli.output import print_json, progress_bars, say
 
@@ -84,13 +85,28 @@ def check(
     json: Annotated[
         str | None, typer.Option("--json", metavar="[FILE]", help="write JSON to FILE, or to stdout when left out")
     ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=0, help="evaluation samples at most; 0: all")] = 0,
+    threads: Annotated[int, typer.Option("--threads", min=1, max=256, help="of each runtime")] = 1,
+    limit: Annotated[str, typer.Option("--limit", metavar="SPAN", help="the check is ended after so long")] = "1h",
+    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="write JUnit XML")] = None,
+    history: Annotated[
+        Path | None, typer.Option("--history", metavar="FILE", help="add instruction counts to it, for kbit compare")
+    ] = None,
 ) -> int:
     """Run the bundle's own checker on a target and judge its gates."""
     from exporter import pipeline
     from exporter.cli import links, tables
+    from targets.history import append
+    from targets.reporting import write_summary
 
     with progress_bars() as progress:
-        result = pipeline.check(bundle, on, progress=progress, announce=links.show)
+        result = pipeline.check(
+            bundle, on, progress=progress, announce=links.show, samples=samples, threads=threads, limit_s=seconds(limit)
+        )
+    for line in write_summary(result, result["bundle"], junit):
+        typer.echo(line, err=True)
+    if history is not None:
+        append(history, result)
     if json is not None:
         print_json(result, json)
     if json != "-":
@@ -182,24 +198,11 @@ def report(bundle: Bundle, json: Json = False) -> None:
 
 
 @app.command()
-def targets(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="show this one in full")] = None,
-    json: Json = False,
-) -> None:
-    """List the targets, or show one."""
-    from exporter.cli import tables
-    from targets import get_target, list_targets
-
-    found = list_targets() if name is None else [get_target(name)]
-    if json:
-        print_json([tables.target_facts(each) for each in found])
-    else:
-        say(*(tables.targets(found) if name is None else tables.target(found[0])))
-
-
-@app.command()
 def schema() -> None:
     """Print the JSON Schema of the recipe, for editors."""
     from exporter.recipe import schema as recipe_schema
 
     print_json(recipe_schema())
+
+
+register(app)

@@ -63,19 +63,29 @@ def check(result: Mapping[str, Any]) -> list[RenderableType]:
 def artifacts(result: Mapping[str, Any]) -> list[RenderableType]:
     """The artifacts side by side, and their agreement."""
     in_browser = any("browser_latency_ms" in facts for facts in result["artifacts"].values())
+    counted = any("instructions" in facts for facts in result["artifacts"].values())
     clock = "browser " if in_browser else ""  # never to be taken for the device's own
-    last = "as on the host" if in_browser else "peak memory"
-    table = _table("artifact", "size", "metric", "drop", f"{clock}p50 ms", f"{clock}p90 ms", last)
+    costs: tuple[str, ...] = ("instructions",) if counted else (f"{clock}p50 ms", f"{clock}p90 ms")
+    costs += () if counted or in_browser else ("peak memory",)
+    compared = ("as on the host",) if any("host" in facts for facts in result["artifacts"].values()) else ()
+    table = _table("artifact", "size", "metric", "drop", *costs, *compared)
     for name, facts in result["artifacts"].items():
         latency = facts.get("browser_latency_ms" if in_browser else "latency_ms") or {}
+        cost: tuple[str, ...] = (
+            _number(latency.get("p50"), 3),
+            _number(latency.get("p90"), 3),
+            _size(facts.get("peak_bytes")),
+        )
+        if counted:
+            cost = (_millions((facts.get("instructions") or {}).get("all")),)
+        host = (_same(facts),) if compared else ()
         table.add_row(
             name,
             _size(facts.get("bytes")),
             _number(facts.get("metric"), 4),
             _number(facts.get("drop"), 2),
-            _number(latency.get("p50"), 3),
-            _number(latency.get("p90"), 3),
-            _same(facts) if in_browser else _size(facts.get("peak_bytes")),
+            *cost[: len(costs)],
+            *host,
         )
     parts: list[RenderableType] = [table]
     agreement = result.get("agreement") or {}
@@ -98,7 +108,7 @@ def browser(facts: Mapping[str, Any]) -> str:
 
 
 def _same(facts: Mapping[str, Any]) -> str:
-    """Of an artifact in a browser: how many samples have the host's top-1, how many values are the host's."""
+    """Of an artifact elsewhere: how many samples have the host's top-1, how many values are the host's."""
     host = facts.get("host") or facts.get("golden") or {}
     shares = (("top1", host.get("top1")), ("equal", host.get("equal")))
     return ", ".join(f"{name} {_number(share, 4)}" for name, share in shares if share is not None)
@@ -200,6 +210,10 @@ def _number(value: float | None, digits: int) -> str:
     return (
         "" if value is None else f"{value:.{digits}f}".rstrip("0").rstrip(".") if digits > 3 else f"{value:.{digits}f}"
     )
+
+
+def _millions(count: float | None) -> str:
+    return "" if count is None else f"{count / 1e6:.2f} M"
 
 
 def _size(count: float | None) -> str:

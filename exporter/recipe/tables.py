@@ -182,6 +182,9 @@ class Gates(Table, frozen=True):
         Annotated[float, _says("share of samples on which the artifacts give the same top-1", ge=0, le=1)] | None
     ) = None
     max_latency_ms: Annotated[float, _says("median latency of one sample, ms", gt=0)] | None = None
+    max_latency_p95_ms: Annotated[float, _says("95th percentile of the latency, ms", gt=0)] | None = None
+    max_load_ms: Annotated[float, _says("loading the file into its runtime, ms", gt=0)] | None = None
+    max_temperature_c: Annotated[float, _says("highest temperature of the device meanwhile, °C", gt=0)] | None = None
     max_bytes: Annotated[int, _says("size of each artifact, bytes", ge=1)] | None = None
     max_peak_bytes: Annotated[int, _says("peak resident memory of the run, bytes", ge=1)] | None = None
 

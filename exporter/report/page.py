@@ -19,6 +19,8 @@ _GATES = {
     "max_drop": ("Drop of the metric, points", "drop", "≤"),
     "min_agreement": ("Top-1 agreement of the artifacts", None, "≥"),
     "max_latency_ms": ("Median latency, ms", "p50", "≤"),
+    "max_latency_p95_ms": ("95th percentile of the latency, ms", "p95", "≤"),
+    "max_load_ms": ("Loading, ms", "load_ms", "≤"),
     "max_bytes": ("Size, bytes", "bytes", "≤"),
     "max_peak_bytes": ("Peak memory, bytes", "peak_bytes", "≤"),
 }
@@ -100,7 +102,8 @@ def _rows(manifest: Mapping[str, Any], check: Any) -> list[dict[str, Any]]:
             "role": artifact["role"], "bytes": artifact["bytes"], "sha256": artifact["sha256"],
             "path": artifact["path"],
             "metric": facts.get("metric"), "drop": facts.get("drop"), "p50": latency.get("p50"),
-            "p90": latency.get("p90"), "n": latency.get("n"), "load_ms": facts.get("load_ms"),
+            "p90": latency.get("p90"), "p95": latency.get("p95"), "n": latency.get("n"),
+            "load_ms": facts.get("load_ms"),
             "peak_bytes": facts.get("peak_bytes"), "version": facts.get("runtime_version"),
             "errors": facts.get("errors") or [],
         })  # fmt: skip

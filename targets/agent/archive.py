@@ -9,9 +9,29 @@ import zipfile
 __all__ = ["build"]
 
 _PARTS = (
-    "__init__", "checking", "children", "conditions", "decoders", "errors", "facts", "figures", "jobs", "judge", "main",
-    "manifest", "metrics", "preprocess", "runtimes", "serve", "worker",
-)  # fmt: skip
+    "__init__",
+    "bench",
+    "checking",
+    "children",
+    "conditions",
+    "decoders",
+    "errors",
+    "facts",
+    "figures",
+    "jobs",
+    "judge",
+    "main",
+    "manifest",
+    "metrics",
+    "onnx_wire",
+    "preprocess",
+    "profiling",
+    "runtimes",
+    "serve",
+    "taps",
+    "tflite_wire",
+    "worker",
+)
 _START = "import sys\nfrom agent.main import main\nsys.exit(main())\n"
 _DATE = (1980, 1, 1, 0, 0, 0)
 

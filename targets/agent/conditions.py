@@ -20,19 +20,20 @@ _JUMP_S = 0.5  # clocks that differ by more than this have jumped: chrony and nt
 def look(root: Any = "/") -> Any:
     """The state right now; None for what this system does not tell.
 
-    temperature_c (the hottest zone), clock_mhz (of each core), governor, throttled (flags), load (1 minute),
-    cpu (jiffies {"busy", "steal", "all"} since boot), core_throttles (x86: how often a core throttled since boot)
+    temperature_c (the hottest zone), clock_mhz (of each core), top_mhz (its highest), governor, throttled (flags),
+    load (1 minute), cpu (jiffies {"busy", "steal", "all"} since boot), core_throttles (x86: how often a core was
+    throttled since boot)
     """
     temperatures = [_number(p) for p in glob.glob(os.path.join(root, "sys/class/thermal/thermal_zone*/temp"))]
     temperatures = [t / 1000.0 for t in temperatures if t is not None and 0 < t < 200000]
     cpu = os.path.join(root, "sys/devices/system/cpu")
-    clocks = [_number(p) for p in sorted(glob.glob(os.path.join(cpu, "cpu[0-9]*/cpufreq/scaling_cur_freq")))]
     governors = {_text(p) for p in glob.glob(os.path.join(cpu, "cpu[0-9]*/cpufreq/scaling_governor"))}
     throttles = [_number(p) for p in glob.glob(os.path.join(cpu, "cpu[0-9]*/thermal_throttle/core_throttle_count"))]
     load = (_text(os.path.join(root, "proc/loadavg")) or "").split()
     return {
         "temperature_c": max(temperatures) if temperatures else None,
-        "clock_mhz": [round(c / 1000.0) for c in clocks if c] or None,
+        "clock_mhz": _clocks_of(cpu, "scaling_cur_freq"),
+        "top_mhz": _clocks_of(cpu, "cpuinfo_max_freq"),
         "governor": ",".join(sorted(g for g in governors if g)) or None,
         "throttled": _flags(root),
         "load": float(load[0]) if load else None,
@@ -98,6 +99,16 @@ def _flags(root: Any) -> Any:
     except ValueError:
         return None
     return [name for bit, name in _THROTTLE_BITS if bits >> bit & 1]
+
+
+def _clocks_of(cpu: Any, name: Any) -> Any:
+    """MHz of each core, in their order."""
+    found = {}
+    for path in glob.glob(os.path.join(cpu, "cpu[0-9]*/cpufreq", name)):
+        clock = _number(path)
+        if clock:
+            found[int(path.split(os.sep)[-3][3:])] = round(clock / 1000.0)
+    return [found[core] for core in sorted(found)] or None
 
 
 def _jiffies(root: Any) -> Any:

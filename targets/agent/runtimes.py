@@ -16,10 +16,13 @@ class MissingRuntime(Exception):
 
 
 class Session:
-    """``run(feeds)`` takes model-ready arrays in ONNX order by input name and gives outputs in ONNX order."""
+    """``run(feeds)`` takes model-ready arrays in ONNX order by input name and gives outputs in ONNX order.
 
-    def __init__(self, artifact: Any, invoke: Any) -> None:
-        self._artifact, self._invoke = artifact, invoke
+    inner  the runtime's own object
+    """
+
+    def __init__(self, artifact: Any, invoke: Any, inner: Any) -> None:
+        self._artifact, self._invoke, self.inner = artifact, invoke, inner
 
     def prepare(self, feeds: Any) -> Any:
         """Arrays as the artifact takes them: permuted, quantized, contiguous."""
@@ -86,19 +89,28 @@ def _version(package: Any) -> str:
     return "unknown"
 
 
-def open_artifact(module: Any, artifact: Any, path: Any, threads: Any) -> Any:
-    """A Session over the file; the runtime's own exceptions pass through."""
+def open_artifact(module: Any, artifact: Any, path: Any, threads: Any, only: Any = None, profile: Any = "") -> Any:
+    """A Session over the file; the runtime's own exceptions pass through.
+
+    only     names of values that ``invoke`` gives instead of the outputs; the file must have them as outputs
+    profile  onnxruntime writes its profile to a file whose name starts so, when ``close`` is called
+    """
     if artifact["runtime"] == "onnxruntime":
         options = module.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         options.log_severity_level = 3
+        if profile:
+            options.enable_profiling, options.profile_file_prefix = True, profile
         session = module.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         names = [i["name"] for i in artifact["inputs"]]
-        return Session(artifact, lambda arrays: session.run(None, dict(zip(names, arrays))))
+        return Session(artifact, lambda arrays: session.run(only, dict(zip(names, arrays))), session)
     interpreter = module.Interpreter(model_path=str(path), num_threads=threads)
     interpreter.allocate_tensors()
     places = [d["index"] for d in interpreter.get_input_details()]
-    results = [d["index"] for d in interpreter.get_output_details()]
+    details = interpreter.get_output_details()
+    results = [d["index"] for d in details if only is None or d["name"] in only]
+    if only is not None:
+        results.sort(key=lambda index: only.index(next(d["name"] for d in details if d["index"] == index)))
 
     def invoke(arrays: Any) -> Any:
         for place, array in zip(places, arrays):
@@ -106,4 +118,4 @@ def open_artifact(module: Any, artifact: Any, path: Any, threads: Any) -> Any:
         interpreter.invoke()
         return [interpreter.get_tensor(place) for place in results]
 
-    return Session(artifact, invoke)
+    return Session(artifact, invoke, interpreter)

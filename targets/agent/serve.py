@@ -137,8 +137,8 @@ class _Connection:
                 beat = threading.Event()
                 threading.Thread(target=self._beat, args=(beat,), daemon=True).start()
                 answered = self._forward()
-                code = self._job.wait()
                 beat.set()
+                code = self._job.wait()
                 if not answered:
                     log.seek(0)
                     self._say({"error": _last_words(code, log.read().decode("utf-8", "replace"))})

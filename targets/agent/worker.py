@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import time
 from typing import Any
@@ -12,8 +14,9 @@ from . import preprocess
 from .manifest import read
 from .runtimes import load_runtime, open_artifact
 
-__all__ = ["latency", "measure"]
+__all__ = ["count", "feeds_of", "latency", "measure", "memory_of", "sample_arrays"]
 
+_MARK = 0x4B424954  # what targets/transports/emulation/count_instructions.c looks for
 _RUN_SECONDS = 3.0
 _MOST_RUNS = 1000
 _WARM_SECONDS = 0.3
@@ -31,7 +34,8 @@ def feeds_of(manifest: Any, arrays: Any, start: Any, stop: Any) -> Any:
     return feeds
 
 
-def _samples(folder: Any, entry: Any) -> Any:
+def sample_arrays(folder: Any, entry: Any) -> Any:
+    """golden.npz or evaluation.npz, as the manifest's ``entry`` names it."""
     with np.load(os.path.join(folder, entry["path"]), allow_pickle=False) as archive:
         return {key: archive[key] for key in archive.files}
 
@@ -60,7 +64,7 @@ def _outputs(session: Any, manifest: Any, arrays: Any, count: Any, tell: Any) ->
     return [np.concatenate(parts) for parts in found]
 
 
-def _rss(key: Any) -> Any:
+def memory_of(key: Any) -> Any:
     """VmRSS or VmHWM of this process, bytes; None where /proc does not say."""
     try:
         with open("/proc/self/status", encoding="ascii") as file:
@@ -81,9 +85,9 @@ def measure(folder: Any, options: Any, say: Any) -> Any:
     manifest = read(folder)
     artifact = next(a for a in manifest["artifacts"] if a["name"] == name)
     module, package, version = load_runtime(artifact["runtime"])
-    golden = _samples(folder, manifest["golden"])
+    golden = sample_arrays(folder, manifest["golden"])
     feeds = feeds_of(manifest, golden, 0, _batch(manifest))
-    base = _rss("VmRSS")
+    base = memory_of("VmRSS")
     start = time.perf_counter()
     session = open_artifact(module, artifact, os.path.join(folder, artifact["path"]), threads)
     loaded = time.perf_counter()
@@ -91,7 +95,7 @@ def measure(folder: Any, options: Any, say: Any) -> Any:
     first = time.perf_counter()
     for _ in range(4):
         session.run(feeds)
-    peak = _rss("VmHWM")
+    peak = memory_of("VmHWM")
     results = {}
 
     def tell(done: Any, total: Any) -> None:
@@ -101,7 +105,7 @@ def measure(folder: Any, options: Any, say: Any) -> Any:
     for spec, array in zip(manifest["outputs"], _outputs(session, manifest, golden, count, lambda *_: None)):
         results["golden." + spec["name"]] = array
     if manifest.get("evaluation"):
-        arrays = _samples(folder, manifest["evaluation"])
+        arrays = sample_arrays(folder, manifest["evaluation"])
         count = len(next(v for k, v in arrays.items() if k.startswith("input.")))
         count = min(count, limit) if limit else count
         for spec, array in zip(manifest["outputs"], _outputs(session, manifest, arrays, count, tell)):
@@ -124,7 +128,7 @@ def latency(folder: Any, options: Any, say: Any) -> Any:
     """
     names, threads, fewest = options["names"], options["threads"], options["fewest"]
     manifest = read(folder)
-    golden = _samples(folder, manifest["golden"])
+    golden = sample_arrays(folder, manifest["golden"])
     feeds = feeds_of(manifest, golden, 0, _batch(manifest))
     sessions = {}
     for artifact in manifest["artifacts"]:
@@ -147,3 +151,25 @@ def latency(folder: Any, options: Any, say: Any) -> Any:
             times[name].append((time.perf_counter() - start) * 1e3)
         runs += 1
     return times
+
+
+def count(folder: Any, options: Any, say: Any) -> Any:
+    """Run one artifact, with a mark behind each run for the emulator's instruction counter. Gives nothing itself.
+
+    options  name (of the artifact), repeats
+    """
+    manifest = read(folder)
+    artifact = next(a for a in manifest["artifacts"] if a["name"] == options["name"])
+    module, _, _ = load_runtime(artifact["runtime"])
+    session = open_artifact(module, artifact, os.path.join(folder, artifact["path"]), 1)
+    golden = sample_arrays(folder, manifest["golden"])
+    arrays = session.prepare(feeds_of(manifest, golden, 0, _batch(manifest)))
+    prctl = ctypes.CDLL(None).prctl
+    gc.disable()
+    for _ in range(3):
+        session.invoke(arrays)
+    prctl(_MARK, 0)
+    for repeat in range(options["repeats"]):
+        session.invoke(arrays)
+        prctl(_MARK, repeat + 1)
+    return {}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from targets.transports.adb import open_adb
 from targets.transports.browser import open_browser
+from targets.transports.emulated import open_emulated
 from targets.transports.local import open_local
 from targets.transports.ssh import open_ssh
 from targets.types import Target, TargetError, Transport
@@ -15,6 +17,8 @@ __all__ = ["TRANSPORTS", "open_transport"]
 TRANSPORTS: Mapping[str, Callable[[Target], Transport]] = {
     "local": open_local,
     "ssh": open_ssh,
+    "adb": open_adb,
+    "emulated": open_emulated,
     "browser": open_browser,
 }
 

@@ -19,6 +19,7 @@ EXPLAINED = {
     42: ("the disk is full, or no folder there can be written", "free some space, or set KBIT_DIR there"),
     43: ("its Python is older than 3.9", 'install a newer one, and name it: python = "…" in a target file'),
     45: ("the connection was cut while the checker was sent", "run it again"),
+    46: ("the emulated board does not start", "kbit doctor says what it needs"),
     137: ("the checker was killed (signal 9: out of memory?)", "close other programs there, or check a smaller model"),
 }  # fmt: skip
 

@@ -122,7 +122,7 @@ class Connection:
             left = end - time.monotonic()
             if left <= 0:
                 raise self._error(f"{job.do} took longer than {job.limit_s:.0f} s and was ended", "allow more time")
-            message, _ = self._receive(self._way.silence_s)
+            message, _ = self._receive(self._way.silence_s, beats=True)
             if "result" in message:
                 result: dict[str, Any] = message["result"]
                 return result
@@ -147,8 +147,8 @@ class Connection:
         except (BrokenPipeError, OSError) as error:
             raise self._gone() from error
 
-    def _receive(self, limit_s: float) -> tuple[dict[str, Any], bytes]:
-        """The next message that is not a heartbeat."""
+    def _receive(self, limit_s: float, *, beats: bool = False) -> tuple[dict[str, Any], bytes]:
+        """The next message; heartbeats only where they are asked for: one may come late, behind the result."""
         while True:
             try:
                 found = self._messages.get(timeout=limit_s)
@@ -160,9 +160,8 @@ class Connection:
             message, data = found
             if "error" in message:
                 raise self._error(str(message["error"]))
-            if "beat" in message:
+            if beats or "beat" not in message:
                 return message, data
-            return found
 
     def _gone(self) -> TargetError:
         """The channel ended before it should: why, from the exit code and what was said on stderr."""

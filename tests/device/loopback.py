@@ -120,7 +120,8 @@ def leftovers(device: Device, wait_s: float = 20) -> list[object]:
     """What is still on the device once it has noticed that we are gone: files, processes."""
     end = time.monotonic() + wait_s
     while True:
-        left: list[object] = [*device.store.rglob("*"), *processes_of(device.store)]
+        files = [str(Path(folder) / name) for folder, _, names in os.walk(device.store) for name in (*names, "")]
+        left: list[object] = [*files[1:], *processes_of(device.store)]
         if not left or time.monotonic() > end:
             return left
         time.sleep(0.1)

@@ -1,0 +1,1 @@
+"""Measured capabilities, one JSON a device (targets/capabilities.py)."""
