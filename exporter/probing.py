@@ -89,6 +89,6 @@ def _counted(each: _Probe, result: dict[str, Any]) -> Iterator[Capability]:
     counts = {
         name: facts["instructions"]["all"] for name, facts in result["artifacts"].items() if "instructions" in facts
     }
-    for runtime in counts.keys() - {"float"}:
+    for runtime in [name for name in counts if name != "float"]:
         speed = counts["float"] / counts[runtime]
         yield Capability(each.op, runtime, 8, 8, gains(speed), round(speed, 3), "instructions")
