@@ -5,13 +5,12 @@ python -m benchmarks.peers_latency [BUNDLE]
 BUNDLE is what benchmarks.resnet20 made (default out/resnet20). ONNX: onnxruntime.quantization.quantize_static, QDQ, its
 MinMax over the same 512 images, uint8 activations, int8 weights per channel, after its own pre-processing. TFLite:
 litert-torch and ai-edge-quantizer, static int8 with float inputs and outputs in NHWC. They have an environment of
-their own, whose Python KBIT_PEERS names (default out/peers/bin/python, made on the first run: about 3 GB).
+their own (benchmarks/peers.py).
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -26,11 +25,11 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from benchmarks.measure import ROOT, cifar10, interleaved, machine, table
+from benchmarks.peers import litert
 from benchmarks.resnet20 import RECIPE, recipe
 from benchmarks.runners import onnx_runner, tflite_runner
 from exporter import emit_onnx, emit_tflite, load
 
-PEERS = ("torch==2.13.0", "litert-torch==0.10.0", "ai-edge-quantizer==0.10.0")
 Images = npt.NDArray[np.float32]
 
 
@@ -64,12 +63,8 @@ def peer_onnx(folder: Path, images: Images) -> Path:
 
 def peer_tflite(folder: Path) -> tuple[Path, dict[str, float]]:
     """The same torch model through litert-torch and ai-edge-quantizer, and how long their steps took."""
-    python = Path(os.environ.get("KBIT_PEERS", "out/peers/bin/python"))
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(python.parent.parent)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PEERS], check=True)
     out = folder / "peer.tflite"
-    command = [str(python), "-m", "benchmarks.peers_convert", str(out)]
+    command = [str(litert()), "-m", "benchmarks.peers_convert", str(out)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return out, json.loads(done.stdout.splitlines()[-1])
 

@@ -73,13 +73,13 @@ CASES: Mapping[str, Case] = {
     "vit": Case(vit.vit, _IMAGE),
     "mobilevit": Case(mobilevit.mobilevit, _IMAGE),
     "bert": Case(partial(transformer.encoder, layers=2, width=64, heads=4), {"tokens": (16,)}, tokens=1000),
-    "dscnn": Case(dscnn.dscnn, {"spectrogram": (1, 40, 61)}),
+    "dscnn": Case(dscnn.dscnn, {"features": (1, 40, 61)}),
     "tcn": Case(tcn.tcn, {"signal": (8, 256)}),
     "keyword_lstm": Case(partial(keyword.keyword, "lstm"), {"frames": (40, 20)}),
     "keyword_gru": Case(partial(keyword.keyword, "gru"), {"frames": (40, 20)}),
     "conformer": Case(conformer.conformer, {"frames": (40, 20)}),
     "wavenet": Case(wavenet.wavenet, {"wave": (1, 256)}, classes=1),
-    "mlp": Case(mlp.mlp, {"x": (64,)}),
+    "mlp": Case(mlp.mlp, {"features": (64,)}),
 }
 
 
