@@ -44,7 +44,7 @@ def ours(case: Case) -> tuple[bytes, bytes]:
 def theirs(names: list[str], out: Path) -> dict[str, dict[str, object]]:
     """Their files into ``out``; what was said of each net."""
     command = [str(litert()), "-m", "benchmarks.peers_zoo", str(out), *names]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
     rows = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
     return {row["name"]: row for row in rows}
 
