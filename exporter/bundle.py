@@ -186,6 +186,13 @@ def add_result(bundle: Path, name: str, body: Mapping[str, Any]) -> None:
         partial.unlink(missing_ok=True)
 
 
+def amend_manifest(bundle: Path, **keys: Any) -> None:
+    """Set keys of manifest.json that no file's hash depends on."""
+    body = dict(read(bundle).manifest)
+    body |= keys
+    add_result(bundle, "manifest.json", body)
+
+
 def read(path: Path | str) -> Bundle:
     """The bundle in this folder; BundleError when it is none. ``verify`` proves the files too."""
     try:

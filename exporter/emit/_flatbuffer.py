@@ -14,7 +14,7 @@ from exporter.content import Content, stored_bytes
 from exporter.emit._versions import version_of
 from exporter.ops.lowering import Operator, Quant, Region, Tensor, mark
 
-__all__ = ["CODES", "IDENTIFIER", "TYPES", "TYPE_NAMES", "serialize"]
+__all__ = ["CODES", "IDENTIFIER", "TYPES", "TYPE_NAMES", "Buffer", "serialize"]
 
 IDENTIFIER = b"TFL3"
 TYPES = {
@@ -33,7 +33,7 @@ _ALIGN = 64  # of constants behind it (XNNPACK reads whole cache lines)
 _ENUMS = {"padding": "Padding", "fusedActivationFunction": "ActivationFunctionType", "mode": "MirrorPadMode"}
 
 
-class _Buffer:
+class Buffer:
     """A buffer of the model, 16-byte aligned as the schema asks (force_align): its bytes, or where they lie."""
 
     def __init__(self, data: npt.NDArray[Any] | None) -> None:
@@ -60,14 +60,14 @@ class _Buffers:
     """All buffers of a file; a constant that several subgraphs use is stored once. The first one is empty."""
 
     def __init__(self) -> None:
-        self.all: list[_Buffer] = [_Buffer(None)]
+        self.all: list[Buffer] = [Buffer(None)]
         self._index: dict[object, int] = {}
 
     def add(self, data: npt.NDArray[Any]) -> int:
         key = (mark(data), data.shape, data.dtype.name)
         if key not in self._index:
             self._index[key] = len(self.all)
-            self.all.append(_Buffer(data))
+            self.all.append(Buffer(data))
         return self._index[key]
 
     @property

@@ -1,0 +1,115 @@
+"""The plan's scales, zero points and integers, looked up in both files without the code that wrote them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from exporter import graph
+from exporter.emit.tflite import read_tflite
+from exporter.parity.types import Numbers
+from exporter.preparing import prepare
+from exporter.types import PerChannel, PerTensor, Plan, QParams, TensorPlan
+
+__all__ = ["compare_numbers", "names_of", "orders"]
+
+Array = npt.NDArray[Any]
+_MOVED = 128  # uint8 activations in the ONNX file
+
+
+def names_of(name: str) -> tuple[str, ...]:
+    """What tensor ``name`` of the plan may be called in a TFLite file."""
+    return name, f"{name}_quantized", f"{name}_dequantized", f"{name}_float"
+
+
+def orders(source: tuple[int, ...], target: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Orders of the axes in which a tensor of shape ``source`` has shape ``target``; axes of size 1 come and go."""
+    seen = set()
+    solid = tuple(s for s in target if s != 1)
+    for order in itertools.permutations(range(len(source))):
+        kept = tuple(a for a in order if source[a] != 1)
+        if tuple(source[a] for a in kept) == solid and kept not in seen:
+            seen.add(kept)
+            yield order
+
+
+def compare_numbers(plan: Plan, onnx_model: ir.Model, tflite: bytes) -> Numbers:
+    """Every quantized tensor of the plan, in the quantized ONNX graph and in the TFLite file."""
+    folded = prepare(onnx_model, ["fold"])
+    nodes = {n.outputs[0].name: n for n in folded.graph if n.outputs}
+    file = read_tflite(tflite)
+    tensors: dict[str, Any] = {}
+    for tensor in file.tensors:
+        tensors.setdefault(tensor.name, tensor)
+    counts = {"activation": 0, "weight": 0, "bias": 0}
+    integers, different, missing = 0, [], []
+    for planned in plan.tensors.values():
+        q = planned.qparams
+        if q is None:
+            continue
+        found = next((tensors[n] for n in names_of(planned.name) if n in tensors and tensors[n].scale.size), None)
+        ours = _in_onnx(folded, nodes, planned)
+        if ours is None or found is None:
+            where = " and ".join(w for w, f in (("ONNX", ours), ("TFLite", found)) if f is None)
+            missing.append(f"{planned.name}: not a tensor of its own in {where}")
+            continue
+        counts[planned.role] += 1
+        problems = _grid_problems(q, ours, found)
+        if planned.role != "activation":
+            stored = ours[2]
+            if stored is None or found.data is None:
+                missing.append(f"{planned.name}: its integers are not a constant")
+            else:
+                integers += stored.size
+                turned = (stored.transpose(o).reshape(found.shape) for o in orders(stored.shape, found.shape))
+                if not any(np.array_equal(array, found.data) for array in turned):
+                    problems.append("integers differ")
+        different += [f"{planned.name}: {p}" for p in problems]
+    return Numbers(counts["activation"], counts["weight"], counts["bias"], integers, tuple(different), tuple(missing))
+
+
+_Found = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], Array | None]
+
+
+def _in_onnx(model: ir.Model, nodes: Mapping[str | None, ir.Node], planned: TensorPlan) -> _Found | None:
+    """Scale, zero point as of int8, and the integers of a constant."""
+    stored = f"{planned.name}_quantized"
+    if planned.role == "activation":
+        node = nodes.get(stored)
+        if node is None or node.op_type != "QuantizeLinear":
+            return None
+    else:
+        value = model.graph.initializers.get(stored)
+        readers = [n for n in graph.consumers(value) if n.op_type == "DequantizeLinear"] if value is not None else []
+        if not readers:
+            return None
+        node = readers[0]
+    scale, zero = graph.constant(node.inputs[1]), graph.constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    if scale is None:
+        return None
+    zeros = np.zeros(scale.shape, np.int64) if zero is None else zero.astype(np.int64)
+    if zero is not None and zero.dtype == np.uint8:
+        zeros = zeros - _MOVED
+    constant = graph.constant(model.graph.initializers.get(stored)) if planned.role != "activation" else None
+    return np.asarray(scale, np.float32), zeros, None if constant is None else np.asarray(constant)
+
+
+def _grid_problems(q: QParams, ours: _Found, found: Any) -> list[str]:
+    scale, zero, _ = ours
+    if isinstance(q.scheme.grain, PerTensor | PerChannel):
+        theirs = found.scale.reshape(-1), found.zero_point.reshape(-1)
+    else:
+        return []  # blockwise scales lie in a tensor of their own
+    planned_zero = np.zeros_like(q.zero_point) if q.scheme.bits < 8 else q.zero_point
+    problems = []
+    for who, s, z in (("ONNX", scale.reshape(-1), zero.reshape(-1)), ("TFLite", *theirs)):
+        if not np.array_equal(np.broadcast_to(s, q.scale.size), q.scale.reshape(-1)):
+            problems.append(f"scale differs from the plan in {who}")
+        if z.size and not np.array_equal(np.broadcast_to(z, planned_zero.size), planned_zero.reshape(-1)):
+            problems.append(f"zero_point differs from the plan in {who}")
+    return problems
