@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 import targets
 from exporter import bundle as bundles
-from exporter import packing, reference
+from exporter import packing, parity, reference
 from exporter.calibration import OBSERVERS, calibrate
 from exporter.data import Dataset, check_labels, open_dataset
 from exporter.emit.ort import emit_onnx
@@ -33,6 +33,7 @@ __all__ = ["Outcome", "Progress", "check", "export", "run"]
 Progress = Callable[[str, int, int | None], None]  # stage, done, total
 _ANALYSED = 64  # samples behind the figures of each layer
 _GOLDEN = 16
+_CERTIFIED = 64  # samples through both whole artifacts
 _DRAWN = 6  # tensors whose histograms are kept for the report
 
 
@@ -116,6 +117,8 @@ def run(
     golden = packing.golden(artifacts, inputs, recipe, samples, _GOLDEN)
     bundle = packing.pack(out, recipe, inputs, artifacts, golden, evaluation, model, plan)
     _analyse(bundle, model, apply(model, rounded), plan, stats, samples or golden, loaded.parity)
+    if {"onnxruntime", "tflite"} <= set(files) and plan.tensors:
+        parity.certify(bundle.path, samples=_CERTIFIED, others=False, progress=progress)
     result = check(bundle.path, progress=progress)
     return Outcome(bundle, result, loaded.parity, plan.float_nodes, _report(bundle.path, progress))
 

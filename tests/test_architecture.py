@@ -30,7 +30,7 @@ RANKS = (
     ("ops",),
     ("loading", "preparing", "data", "calibration", "rounding", "quantize", "emit", "reference", "bundle"),
     ("search", "finetune", "lm"),
-    ("report", "inspection", "conversion", "packing"),
+    ("report", "inspection", "conversion", "packing", "parity"),
     ("pipeline",),
     ("probing",),
     ("__init__",),

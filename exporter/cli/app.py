@@ -147,6 +147,28 @@ def serve(
 
 
 @app.command()
+def parity(
+    bundle: Bundle,
+    samples: Annotated[int, typer.Option("--samples", help="samples through both whole artifacts", min=1)] = 200,
+    python: Annotated[
+        str | None, typer.Option("--python", metavar="PYTHON", help="a Python with another TFLite runtime")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Prove that both artifacts carry the same numbers, and show where their results part."""
+    from exporter import parity as parities
+    from exporter.cli import tables
+
+    with progress_bars() as progress:
+        certificate = parities.certify(bundle, samples=samples, python=python, progress=progress)
+    if json:
+        print_json(parities.to_dict(certificate))
+    else:
+        say(*tables.certificate(certificate))
+    return 0 if certificate.identical else 1
+
+
+@app.command()
 def convert(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="float, or with QuantizeLinear/DequantizeLinear")],
     to: Annotated[str, typer.Option("--to", metavar="tflite|onnx", help="format to write")],

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from exporter.conversion import Converted
+    from exporter.parity import Certificate
     from exporter.pipeline import Outcome
     from targets import Target
 
 __all__ = [
     "browser",
+    "certificate",
     "check",
     "converted",
     "inspection",
@@ -126,6 +128,35 @@ def float_nodes(nodes: Mapping[str, str]) -> list[RenderableType]:
         shown = ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
         table.add_row(str(len(names)), shown, why)
     return [table]
+
+
+def certificate(found: Certificate) -> list[RenderableType]:
+    """Numbers, operators that part, whole runs, and the verdict."""
+    numbers = found.numbers
+    parts: list[RenderableType] = [
+        f"{numbers.activations} activation grids, {numbers.weights} weights, {numbers.biases} biases: "
+        f"{numbers.integers:,} integers compared in both files"
+    ]
+    parts += [f"  {line}" for line in [*numbers.different[:_FEW], *numbers.missing[:_FEW]]]
+    apart = [o for o in found.operators if o.equal < 1]
+    if found.operators:
+        equal = f"{len(found.operators) - len(apart)} of {len(found.operators)}"
+        parts.append(f"{equal} operators give the same integers on the same inputs")
+    if apart:
+        table = _table("operator", "tensor", "equal", "steps apart", right=("equal", "steps apart"))
+        for operator in sorted(apart, key=lambda o: o.equal)[:_FEW]:
+            table.add_row(operator.code, operator.tensor, f"{100 * operator.equal:.3f} %", str(operator.max_steps))
+        parts.append(table)
+    whole = _table("against ONNX Runtime", "samples", "top-1 %", "equal %", "1 step", "2", "more")
+    rows = {"TFLite (LiteRT)": found.whole, "itself, not optimised": found.noise, **found.others}
+    for name, spread in rows.items():
+        steps = [f"{100 * share:.2f}" for share in spread.steps[1:]] or ["", "", ""]
+        top1 = "" if spread.top1 is None else f"{100 * spread.top1:.2f}"
+        whole.add_row(name, str(spread.samples), top1, f"{100 * spread.equal:.2f}", *steps)
+    parts.append(whole)
+    if found.parts_at is not None:
+        parts.append(f"whole runs first part at {found.parts_at[0]} ({100 * found.parts_at[1]:.3f} % equal there)")
+    return [*parts, "identical numbers" if found.identical else "NOT the same numbers"]
 
 
 def converted(found: Converted) -> list[RenderableType]:

@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-__all__ = ["bars", "histogram", "sqnr"]
+__all__ = ["bars", "histogram", "operators", "spreads", "sqnr"]
 
 # Okabe and Ito's palette: told apart by colour-blind readers, on light and on dark
 _COLOURS = {"float": "#7f7f7f", "onnxruntime": "#0072b2", "tflite": "#d55e00"}
@@ -98,3 +98,41 @@ def histogram(drawn: Mapping[str, Any]) -> str:
         axes.set_title(name.replace("$", r"\$"), fontsize=9)
         span = f"{drawn['range_low']:.3g} to {drawn['range_high']:.3g}"
         return _svg(figure, f"histogram of {name}, quantized range {span}")
+
+
+_STEPS = (("equal", "#009e73"), ("1 step", "#f0e442"), ("2 steps", "#e69f00"), ("more", "#d55e00"))
+
+
+def operators(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Share of equal output values of each TFLite operator, given what ONNX Runtime computed before it."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(8.2, 1.9))
+        axes = figure.add_axes((0.07, 0.24, 0.91, 0.68))
+        shares = [100 * row["equal"] for row in rows]
+        colours = [_STEPS[min(row["max_steps"], 3)][1] for row in rows]
+        axes.bar(range(len(rows)), shares, color=colours, width=0.8)
+        axes.set_ylim(min(99.0, min(shares) - 0.5), 100.02)
+        axes.set_ylabel("equal, %")
+        axes.set_xlabel("operator, in graph order; colour: largest distance (green: none)")
+        worst = min(rows, key=lambda row: row["equal"])
+        text = f"{len(rows)} operators; least equal {100 * worst['equal']:.2f} % at {worst['tensor']} ({worst['code']})"
+        return _svg(figure, text)
+
+
+def spreads(named: Mapping[str, Mapping[str, Any]]) -> str:
+    """How far output values are apart, in steps of the output scale; one bar for each comparison."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(8.2, 0.34 * len(named) + 0.62))
+        height = figure.get_figheight()
+        axes = figure.add_axes((0.34, 0.42 / height, 0.64, 1 - 0.5 / height))
+        left = [0.0] * len(named)
+        for place, (label, colour) in enumerate(_STEPS):
+            shares = [100 * spread["steps"][place] for spread in named.values()]
+            axes.barh(range(len(named)), shares, left=left, color=colour, height=0.66, label=label)
+            left = [a + b for a, b in zip(left, shares, strict=True)]
+        axes.set_yticks(range(len(named)), list(named))
+        axes.invert_yaxis()
+        axes.set_xlim(0, 100)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("% of output values: green equal, yellow 1 step, orange 2, red more", fontsize=8)
+        return _svg(figure, "; ".join(f"{n}: {100 * s['steps'][0]:.2f} % equal" for n, s in named.items()))

@@ -43,7 +43,7 @@ def render(bundle_dir: Path | str, out: Path | None = None) -> Path:
         ) from error
     folder = Path(bundle_dir)
     bundle = bundles.verify(folder)
-    check, analysis = _result(folder, "check.json"), _result(folder, "analysis.json")
+    check, analysis, parity = (_result(folder, f"{name}.json") for name in ("check", "analysis", "parity"))
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -60,6 +60,9 @@ def render(bundle_dir: Path | str, out: Path | None = None) -> Path:
         rows=rows,
         gates=_gates(bundle.manifest.get("gates") or {}, check, rows),
         bars=charts.bars(rows, bundle.manifest) if check else [],
+        parity=parity,
+        operators=charts.operators(parity["operators"]) if parity and parity["operators"] else "",
+        spreads=charts.spreads(_spreads(parity)) if parity and parity["whole"]["steps"] else "",
         layers=sorted(layers, key=lambda layer: layer["sqnr_db"])[:15],
         sqnr=charts.sqnr(layers) if layers else "",
         histograms=[charts.histogram(h) for h in (analysis or {}).get("histograms") or []],
@@ -108,6 +111,12 @@ def _rows(manifest: Mapping[str, Any], check: Any) -> list[dict[str, Any]]:
             "errors": facts.get("errors") or [],
         })  # fmt: skip
     return rows
+
+
+def _spreads(parity: Mapping[str, Any]) -> dict[str, Any]:
+    """Comparisons with steps, the one that counts first."""
+    named = {"TFLite (LiteRT)": parity["whole"], "ONNX Runtime, not optimised": parity["noise"], **parity["others"]}
+    return {name: spread for name, spread in named.items() if spread["steps"]}
 
 
 def _gates(gates: Mapping[str, Any], check: Any, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,0 +1,110 @@
+"""The certificate: one set of numbers is proven, and a planted difference is found and named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flatbuffers
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+import exporter
+from exporter.cli import main
+from exporter.errors import BundleError
+from exporter.parity import certify
+from exporter.report import render
+from tests.test_bundle import export, small_model
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("parity")
+    return export(folder, folder / "out")
+
+
+def altered(bundle: Path, out: Path, change: Callable[[Any], None]) -> Path:
+    """A copy whose TFLite file was changed by someone who also mended the manifest."""
+    shutil.copytree(bundle, out)
+    path = out / "model.tflite"
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    change(model)
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+    manifest = json.loads((out / "manifest.json").read_text())
+    (entry,) = (a for a in manifest["artifacts"] if a["name"] == "tflite")
+    entry |= {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    return out
+
+
+def tensor(model: Any, name: str) -> Any:
+    (found,) = (t for t in model.subgraphs[0].tensors if t.name.decode() == name)
+    return found
+
+
+def change_weight(model: Any) -> None:
+    weight = model.buffers[tensor(model, "w_dequantized").buffer]
+    weight.data = np.array(weight.data)
+    weight.data[5] = 100 if np.int8(weight.data[5]) < 0 else 156  # far from what it was
+
+
+def change_scale(model: Any) -> None:
+    quantization = tensor(model, "g").quantization
+    quantization.scale = np.array([np.nextafter(quantization.scale[0], np.float32(1))], np.float32)
+
+
+def test_an_exported_bundle_carries_its_certificate(bundle: Path) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["parity"]["identical"]
+    assert manifest["parity"]["numbers"] | {"different": [], "missing": []} == {
+        "activations": 5, "weights": 2, "biases": 1, "integers": 8 * 27 + 8 + 8 * 4, "different": [], "missing": [],
+    }  # fmt: skip
+    operators = json.loads((bundle / "parity.json").read_text())["operators"]
+    assert [o["code"] for o in operators if o["equal"] == 1] == [o["code"] for o in operators]
+    assert {"CONV_2D", "MEAN", "FULLY_CONNECTED"} <= {o["code"] for o in operators}
+    exporter.check(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(change_weight, "w: integers differ"), (change_scale, "g: scale differs from the plan in TFLite")],
+)
+def test_a_planted_difference_is_named(
+    change: Callable[[Any], None], said: str, bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = altered(bundle, tmp_path / "bundle", change)
+    assert main(["parity", str(folder), "--samples", "20"]) == 1
+    out = capfd.readouterr().out
+    assert said in out
+    assert "NOT the same numbers" in out
+    body = json.loads((folder / "parity.json").read_text())
+    assert body["numbers"]["different"] == [said]
+    if change is change_weight:
+        assert [o["code"] for o in body["operators"] if o["equal"] < 1] == ["CONV_2D"], "the others are not to blame"
+        assert body["parts_at"][0] == "r"
+    assert "Not the same numbers" in render(folder).read_text()
+
+
+def test_another_python(bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle, folder)
+    found = certify(folder, samples=10, python=sys.executable).others
+    (mine,) = (spread for name, spread in found.items() if name.startswith("ai_edge_litert "))
+    assert (mine.samples, mine.equal) == (10, 1.0)
+    assert {"LiteRT without XNNPACK", "LiteRT reference kernels"} < set(found)
+
+
+def test_one_artifact_has_nothing_to_compare(tmp_path: Path) -> None:
+    data = {"image": np.zeros((8, 3, 8, 8), np.float32)}
+    model = small_model(tmp_path / "m.onnx")
+    made = exporter.export(model, calibration=data, out=tmp_path / "out", runtimes=["tflite"])
+    with pytest.raises(BundleError, match="no onnxruntime artifact"):
+        certify(made.path)
