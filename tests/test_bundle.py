@@ -68,7 +68,7 @@ def test_the_same_recipe_gives_the_same_bytes(bundle: Path, tmp_path: Path) -> N
 def test_every_file_is_listed_and_sound(bundle: Path) -> None:
     manifest = verify(bundle).manifest
     listed = {entry["path"] for entry in [*manifest["artifacts"], *manifest["files"]]}
-    results = {"check.json", "analysis.json", "report.html"}
+    results = {"check.json", "analysis.json", "parity.json", "report.html"}
     assert {f.name for f in bundle.iterdir()} == listed | results | {"manifest.json"}
 
 
