@@ -44,7 +44,12 @@ ONLY_IN = {
     "torch": ("exporter/loading", "exporter/finetune", "exporter/lm", "sample_apps", "tests", "benchmarks"),
     "transformers": ("exporter/lm", "sample_apps", "tests", "benchmarks"),
     "tokenizers": ("exporter/lm", "sample_apps", "tests", "benchmarks"),
-    "ai_edge_litert.schema_py_generated": ("exporter/emit/_flatbuffer.py", "exporter/emit/_read.py", "tests"),
+    "ai_edge_litert.schema_py_generated": (
+        "exporter/emit/_flatbuffer.py",
+        "exporter/emit/_read.py",
+        "exporter/emit/_slice.py",
+        "tests",
+    ),
     "subprocess": ("targets/transports", "targets/agent", "sample_apps", "tests", "benchmarks"),
     "msgspec": ("exporter/recipe", "tests"),
     "typer": ("exporter/cli", "tests"),
