@@ -52,6 +52,12 @@ CASES = {
         IMAGE,
         {"Add": 1, "Mul": 1},
     ),
+    "slices along two axes": (
+        "main (float[N,4,6,6] x) => (float[N,4,3,2] y) { a = Slice(x, first, many, third, step2)  "
+        "y = Slice(a, first, most, last, step2) }",
+        IMAGE,
+        {"Slice": 1},
+    ),
     "bounds": (
         "main (float[N,4,6,6] x) => (float[N,4,6,6] y) { a = Max(x, half)  y = Min(one, a) }",
         IMAGE,
@@ -122,6 +128,11 @@ ARRAYS = {
     "m65": noise(6, 5),
     "space": np.array([2, 3], np.int64),
     "last": np.array([-1], np.int64),
+    "first": np.array([0], np.int64),
+    "third": np.array([2], np.int64),
+    "step2": np.array([2], np.int64),
+    "many": np.array([99], np.int64),
+    "most": np.array([4], np.int64),
     "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64),
 }
 
