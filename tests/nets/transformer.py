@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["Encoder", "encoder", "minilm", "minilm_folder"]
+__all__ = ["Classifier", "Encoder", "encoder", "minilm", "minilm_folder"]
 
 # how published BERT checkpoints name the parameters of Encoder
 _RENAMED = (
@@ -76,6 +76,17 @@ class Encoder(nn.Module):
         if keep is None:
             return x.mean(1)
         return (x * keep[:, :, None]).sum(1) / keep.sum(1, keepdim=True)
+
+
+class Classifier(nn.Module):
+    """tokens int64 [N,S] -> logits [N,classes] from the mean-pooled sentence."""
+
+    def __init__(self, classes: int = 10, layers: int = 2, width: int = 64, heads: int = 4) -> None:
+        super().__init__()
+        self.body, self.head = Encoder(1000, layers, width, heads), nn.Linear(width, classes)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(tokens))
 
 
 def encoder(

@@ -72,7 +72,7 @@ CASES: Mapping[str, Case] = {
     "autoencoder": Case(autoencoder.autoencoder, _IMAGE, classes=None),
     "vit": Case(vit.vit, _IMAGE),
     "mobilevit": Case(mobilevit.mobilevit, _IMAGE),
-    "bert": Case(partial(transformer.encoder, layers=2, width=64, heads=4), {"tokens": (16,)}, tokens=1000),
+    "bert": Case(transformer.Classifier, {"tokens": (16,)}, tokens=1000),
     "dscnn": Case(dscnn.dscnn, {"features": (1, 40, 61)}),
     "tcn": Case(tcn.tcn, {"signal": (8, 256)}),
     "keyword_lstm": Case(partial(keyword.keyword, "lstm"), {"frames": (40, 20)}),
