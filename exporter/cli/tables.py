@@ -261,7 +261,7 @@ def targets(found: Iterable[Target]) -> list[RenderableType]:
     """One row a device."""
     table = _table("target", "what", "cpu", "runtimes", "reached by")
     for each in found:
-        reach = each.transport or "copy the bundle, run check.pyz there"
+        reach = each.transport or "--on ssh://USER@HOST"
         table.add_row(each.name, each.description, each.cpu, ", ".join(each.runtimes), reach)
     return [table]
 

@@ -29,7 +29,8 @@ def guard() -> None:
 
 def environment() -> Any:
     """What children inherit: runtimes must not phone home from a device."""
-    return dict(os.environ, ORT_DISABLE_TELEMETRY="1")
+    was = os.environ.get("KBIT_TELEMETRY", os.environ.get("ORT_DISABLE_TELEMETRY", ""))
+    return dict(os.environ, ORT_DISABLE_TELEMETRY="1", KBIT_TELEMETRY=was)  # doctor wants to know how it was
 
 
 def work(bundle: Any, do: Any, options: Any, tell: Any) -> Any:

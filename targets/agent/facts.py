@@ -52,7 +52,7 @@ def device(folder: Any = None) -> Any:
         "executable": sys.executable,
         "packages": packages(),
         "missing_files": [p for p in _CPU_FILES if sys.platform.startswith("linux") and not _readable(p)],
-        "telemetry_off": os.environ.get("ORT_DISABLE_TELEMETRY") == "1",
+        "telemetry_off": os.environ.get("KBIT_TELEMETRY", os.environ.get("ORT_DISABLE_TELEMETRY")) == "1",
     }
     if folder:
         found["disk_free_mb"] = shutil.disk_usage(folder).free // (1 << 20)

@@ -11,7 +11,7 @@ from targets.types import Target, TargetError
 
 __all__ = ["open_local"]
 
-_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "SYSTEMROOT", "VIRTUAL_ENV")
+_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "VIRTUAL_ENV", "ORT_DISABLE_TELEMETRY")
 
 
 def open_local(target: Target) -> Connection:

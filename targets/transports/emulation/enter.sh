@@ -2,6 +2,7 @@
 # enter FOLDER BOARD CPU RELEASE: what sshd runs for each session (ForceCommand). In namespaces of its own: nothing global
 # changes, no root is needed. The arm64 programs run by a private binfmt_misc (Linux 6.7 or later), or by the system's.
 set -eu
+PATH=$PATH:/usr/sbin:/sbin
 if [ -z "${KBIT_INSIDE:-}" ]; then
   export KBIT_INSIDE=1
   exec unshare --user --map-root-user --mount --pid --fork --kill-child "$0" "$@"

@@ -90,7 +90,8 @@ def _wanted() -> tuple[str, ...]:
 
 def _key() -> str:
     """Another version of a runtime, or of this recipe, is another folder."""
-    parts = ("1", _PYTHON, _DEBIAN, str(cores()), *_wanted())
+    script = resources.files(__package__).joinpath("enter.sh").read_text("utf-8")
+    parts = ("1", script, _PYTHON, _DEBIAN, str(cores()), *_wanted())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
