@@ -21,6 +21,7 @@ _LOOK_S = 0.5
 _WARM_LEAST_S = 0.3
 _STABLE = 0.01  # warm when two stretches of runs have medians this close
 _BUCKET_S = 1.0
+_BLOCK, _COLD = 20, 3  # runs in a row; those before them find the caches full of another artifact and are not kept
 
 
 def bench(bundle: Any, options: Any, out: Any, tell: Any) -> Any:
@@ -33,7 +34,7 @@ def bench(bundle: Any, options: Any, out: Any, tell: Any) -> Any:
 
 
 def launch(bundle: Any, options: Any, say: Any) -> Any:
-    """Times of every run in ms, by artifact, in the order in which they were taken; round i of all is one moment.
+    """Times of every run in ms, by artifact, in the order in which they were taken; run i of all is one moment.
 
     options  names (of the artifacts, in the order to load and run them), threads, seconds (of sampling), fewest and
              most (rounds), warm_up (seconds at most), root (where /sys and /proc are)
@@ -50,11 +51,14 @@ def launch(bundle: Any, options: Any, say: Any) -> Any:
     while rounds < options["fewest"] or (clock() < end and rounds < options["most"]):
         for name in order:
             session, arrays = sessions[name]
-            start = clock()
-            session.invoke(arrays)
-            times[name].append((clock() - start) * 1e3)
-        order = order[1:] + order[:1]  # whoever comes behind another finds other things in the caches
-        rounds += 1
+            for _ in range(_COLD):
+                session.invoke(arrays)
+            for _ in range(_BLOCK):
+                start = clock()
+                session.invoke(arrays)
+                times[name].append((clock() - start) * 1e3)
+        order = order[1:] + order[:1]
+        rounds += _BLOCK
         look.perhaps()
     return {
         "times": times,
