@@ -9,6 +9,7 @@ import onnx_ir as ir
 from exporter import graph
 from exporter.errors import RecipeError
 from exporter.preparing.arithmetic import arithmetic
+from exporter.preparing.averages import averages
 from exporter.preparing.batch_norm import batch_norm
 from exporter.preparing.blocks import blocks
 from exporter.preparing.clean import clean
@@ -32,12 +33,14 @@ PASSES: Mapping[str, Callable[[ir.Model], None]] = {
     "blocks": blocks,
     "gemm": gemm,
     "int8_forms": int8_forms,
+    "averages": averages,
     "clean": clean,
     "unshare": unshare,  # after clean, which joins equal constants
 }
 
+_INT8 = {"int8_forms", "averages"}
 INT8_PASSES: tuple[str, ...] = tuple(PASSES)
-_FLOAT_PASSES: tuple[str, ...] = tuple(name for name in PASSES if name != "int8_forms")
+_FLOAT_PASSES: tuple[str, ...] = tuple(name for name in PASSES if name not in _INT8)
 
 
 def prepare(model: ir.Model, passes: Sequence[str] | None = None) -> ir.Model:

@@ -28,13 +28,14 @@ CASES = {
     "max pool 3d": (VOLUME + "y = MaxPool<kernel_shape=[2,2,2], strides=[2,2,2]>(a) }", 0, 1),
     "max pool, dilated": (IMAGE + "y = MaxPool<kernel_shape=[2,2], dilations=[2,2], pads=[1,1,0,0]>(a) }", 0, 1),
     "average pool, padding counts": (
-        IMAGE + "y = AveragePool<kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1], count_include_pad=1>(a) }", 1, 1,
+        IMAGE + "y = AveragePool<kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1], count_include_pad=1>(a) }", 0, 1,
     ),
+    "average pool 1d": (LINE + "y = AveragePool<kernel_shape=[2], strides=[2]>(a) }", 0, 1),
     "average pool, same": (IMAGE + "y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1]>(a) }", 1, 1),
     "average pool, padding does not count": (
         IMAGE + "y = AveragePool<kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]>(a) }", 1, 2,
     ),
-    "average pool 3d": (VOLUME + "y = AveragePool<kernel_shape=[2,2,2]>(a) }", 1, 2),
+    "average pool 3d": (VOLUME + "y = AveragePool<kernel_shape=[2,2,2]>(a) }", 0, 1),
     "global max pool": (IMAGE + "y = GlobalMaxPool(a) }", 0, 1),
     "global average pool 3d": (VOLUME + "y = GlobalAveragePool(a) }", 0, 1),
     "transposed": (IMAGE + "y = ConvTranspose<strides=[2,2], pads=[1,1,1,1]>(a, t, b) }", 1, 1),

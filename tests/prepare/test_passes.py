@@ -201,6 +201,25 @@ def test_pixels_and_channels(name: str):
     np.testing.assert_allclose(run(prepared, feeds)["y"], run(model, feeds)["y"], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("attributes", "kind"),
+    [
+        ("kernel_shape=[2,2], strides=[2,2]", "Conv"),
+        ("kernel_shape=[3,3], pads=[1,0,1,1], count_include_pad=1", "Conv"),
+        ("kernel_shape=[2,2], dilations=[2,1]", "Conv"),
+        ("kernel_shape=[3,3], pads=[1,1,1,1]", "AveragePool"),
+        ("kernel_shape=[4,4], strides=[4,4], ceil_mode=1", "AveragePool"),
+    ],
+)
+def test_averages_in_int8_are_convolutions_where_all_windows_count_alike(attributes, kind):
+    model = model_of("main (float[N,4,6,6] x) => (float[N,A,B,C] y) { y = AveragePool<" + attributes + ">(x) }")
+    prepared = prepare(model, INT8_PASSES)
+    assert [n.op_type for n in prepared.graph] == [kind]
+    assert [n.op_type for n in prepare(model).graph] == ["AveragePool"]
+    feeds = {"x": noise(2, 4, 6, 6)}
+    np.testing.assert_allclose(run(prepared, feeds)["y"], run(model, feeds)["y"], rtol=1e-5, atol=1e-6)
+
+
 def test_unknown_pass():
     model = model_of("main (float[4] x) => (float[4] y) { y = Relu(x) }")
     with pytest.raises(RecipeError, match="unknown pass 'fuze'"):
