@@ -71,6 +71,12 @@ class Expansion:
         """Array of a constant input; None when absent or computed."""
         return graph.constant(self.node.inputs[index]) if self.has(index) else None
 
+    def is_constant(self, value: ir.Value) -> bool:
+        """A constant, or one behind a DequantizeLinear?"""
+        node = value.producer()
+        inner = node.inputs[0] if node is not None and node.op_type == "DequantizeLinear" else value
+        return graph.constant(inner) is not None
+
     def static(self, index: int, name: str, default: Any = None) -> Any:
         """A constant input as Python numbers, or ``default`` when absent; refused when computed."""
         if not self.has(index):
@@ -175,7 +181,7 @@ class Expansion:
             self._own.discard(id(new))
             old.replace_all_uses_with(new, replace_graph_outputs=True)
             new.name, old.name = old.name, None
-            new.shape, new.type = old.shape, old.type
+            new.type = old.type  # and the shape as inference finds it: for STFT onnx itself gets it wrong
         self.graph.remove(self.node, safe=True)
         self.done = True
 

@@ -60,9 +60,9 @@ def gemm_by_parts(e: Expansion) -> None:
     across, down = e.attr("transA", 0), e.attr("transB", 0)
     columns = e.shape(1)[0 if down else 1]
     bias = e.const(2) if e.has(2) else np.zeros(1, np.float32)
-    column = bias is None and e.has(2) and _is_constant(e.node.inputs[2])  # int32 behind a DequantizeLinear
+    column = bias is None and e.has(2) and e.is_constant(e.input(2))  # int32 behind a DequantizeLinear
     column = column or (bias is not None and bias.shape in {(), (1,), (1, 1), (columns,), (1, columns)})
-    if _is_constant(e.node.inputs[1]) and column and not across:
+    if e.is_constant(e.input(1)) and column and not across:
         return
     operands = [
         e.op("Transpose", e.input(i), perm=(1, 0)) if turn else e.input(i) for i, turn in ((0, across), (1, down))
