@@ -25,7 +25,7 @@ BANNED_CLASSES = re.compile(r"(Manager|Handler|Helper|Utils?)$")
 RANKS = (
     ("errors",),
     ("types",),
-    ("grid", "graph", "recipe"),
+    ("grid", "graph", "folding", "recipe"),
     ("content", "control"),
     ("ops",),
     ("loading", "preparing", "data", "calibration", "rounding", "quantize", "emit", "reference", "bundle"),

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
-import onnxscript.optimizer
 
 from exporter import graph
 from exporter.control import straighten
 from exporter.emit._standard import inline_standard
 from exporter.errors import UnsupportedError
+from exporter.folding import LARGEST, fold_constants
 from exporter.ops import OPS
 from exporter.ops.expansion import expand, rows_by_name
 
@@ -22,7 +22,6 @@ __all__ = ["Shapes", "fix_batch"]
 
 _DEEPEST = 8  # definitions within definitions, loops within loops
 Shapes = dict[str, tuple[tuple[int, ...], frozenset[int]]]
-_FOLDED = 1 << 22  # elements; larger constants are not computed again
 _RECURRENT = frozenset({"RNN", "GRU", "LSTM"})
 _MOVES = frozenset({"Transpose", "Reshape", "Identity"})
 
@@ -105,7 +104,7 @@ def _fixed(model: ir.Model, batch: int) -> ir.Model:
 
 def _fold(model: ir.Model) -> None:
     _infer(model)
-    onnxscript.optimizer.optimize(model, num_iterations=2, output_size_limit=_FOLDED)
+    fold_constants(model, rounds=2)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     _turn_constants(model.graph)
     passes.RemoveUnusedNodesPass()(model)
@@ -139,7 +138,7 @@ def _turn_constants(g: ir.Graph) -> None:
     """Large constants behind Transpose and Reshape: another view of the same memory, whatever their size."""
     for node in list(g):
         array = graph.constant(node.inputs[0]) if node.op_type in _MOVES and node.domain == "" else None
-        if array is None or array.size <= _FOLDED or node.outputs[0].is_graph_output():
+        if array is None or array.size <= LARGEST or node.outputs[0].is_graph_output():
             continue
         if node.op_type == "Transpose":
             turned = array.transpose(node.attributes.get_ints("perm", tuple(reversed(range(array.ndim)))))

@@ -21,6 +21,7 @@ import onnx_ir as ir
 import torch
 
 from exporter.errors import LoadError
+from exporter.folding import fold_constants
 from exporter.loading import checkpoint as checkpoints
 from exporter.loading.onnx_source import OPSET, canonical, first_line, silence
 from exporter.recipe import InputSpec
@@ -146,12 +147,14 @@ def from_module(
                     input_names=list(examples),
                     dynamic_shapes=shapes,
                     opset_version=OPSET,
+                    optimize=False,  # its rules are not all right: see exporter.folding
                     verbose=False,
                 )
         except Exception as error:
             what = f"torch cannot export {type(module).__name__} to ONNX: {_root(error)}"
             raise LoadError(what, "make the module exportable, or export it to .pt2 or .onnx yourself") from error
     assert program is not None
+    fold_constants(program.model, rounds=2)
     model = canonical(program.model, "the exported module")
     _check_dynamic(model, examples)
     return Traced(model, cases)
@@ -171,10 +174,11 @@ def from_exported_program(path: Path) -> Traced:
         raise LoadError(f"{path} is not a file of torch.export.save, or it is truncated", "save it again") from error
     try:
         with silence():
-            program = torch.onnx.export(exported, dynamo=True, opset_version=OPSET, verbose=False)
+            program = torch.onnx.export(exported, dynamo=True, opset_version=OPSET, optimize=False, verbose=False)
     except Exception as error:
         raise LoadError(f"torch cannot export {path} to ONNX: {_root(error)}") from error
     assert program is not None
+    fold_constants(program.model, rounds=2)
     model = canonical(program.model, str(path))
     if exported.example_inputs is None:
         return Traced(model, [])

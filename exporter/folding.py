@@ -1,0 +1,59 @@
+"""Constant folding by onnxscript's optimizer, without the one rule of it that is wrong."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+from onnxscript import rewriter
+from onnxscript.optimizer import _constant_folding
+from onnxscript.rewriter.rules.common import one_reshape_matmul_reshape_rule, two_reshapes_matmul_reshape_rule
+
+__all__ = ["LARGEST", "fold_constants"]
+
+LARGEST = 1 << 22  # elements; larger constants are not computed again
+# Reshape, MatMul, Reshape as one MatMul that broadcasts: they compare sizes only, and take one batch axis for another
+# of the same size (onnxscript 0.7.2; tests/test_folding.py shows a graph)
+_WRONG = {id(one_reshape_matmul_reshape_rule), id(two_reshapes_matmul_reshape_rule)}
+_RULES = [rule for rule in rewriter._DEFAULT_REWRITE_RULES if id(rule) not in _WRONG]
+
+
+def fold_constants(model: ir.Model, rounds: int) -> None:
+    """What can be computed now is an initializer; functions are inlined, dead code and no-ops are gone."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _passes(rounds)(model)
+    finally:
+        logging.disable(level)
+
+
+def _passes(rounds: int) -> ir.passes.Sequential:
+    """As in onnxscript.optimizer.optimize_ir."""
+    sizes = {"input_size_limit": _constant_folding.DEFAULT_CONSTANT_FOLD_INPUT_SIZE_LIMIT, "output_size_limit": LARGEST}
+    loop = ir.passes.PassManager(
+        [
+            _constant_folding.FoldConstantsPass(shape_inference=True, should_fold=lambda node: None, **sizes),
+            rewriter.RewritePass(_RULES),
+            common.RemoveUnusedNodesPass(),
+            common.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
+            common.RemoveUnusedOpsetsPass(),
+        ],
+        steps=rounds,
+        early_stop=True,
+    )
+    return ir.passes.Sequential(
+        common.InlinePass(),
+        loop,
+        common.RemoveUnusedNodesPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.LiftSubgraphInitializersToMainGraphPass(),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.OutputFixPass(),
+        common.NameFixPass(),
+    )
