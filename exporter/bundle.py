@@ -8,7 +8,7 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from exporter.errors import BundleError
 from targets.agent import archive
-from targets.agent.manifest import FORMAT, BrokenBundle
+from targets.agent.manifest import FORMAT, BrokenBundle, file_hash
 from targets.agent.manifest import read as read_manifest
 from targets.agent.manifest import verify as verify_manifest
 
@@ -45,15 +45,20 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One model file before it is packed. role: "reference" (float) or "candidate"."""
+    """One model file before it is packed. role: "reference" (float) or "candidate".
+
+    data    its bytes, or a file that is moved into the bundle
+    beside  names of further files that belong to it (weights of a large ONNX file); ``package`` gets them as ``extra``
+    """
 
     name: str
     runtime: str
     role: str
     path: str
-    data: bytes
+    data: bytes | Path
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,26 +95,31 @@ def package(
     evaluation: Mapping[str, npt.NDArray[Any]] | None = None,
     metric: str = "top1",
     texts: Mapping[str, str] | None = None,
+    extra: Mapping[str, Path] | None = None,
     gates: Mapping[str, Any] | None = None,
     recipe: Mapping[str, Any] | None = None,
     float_nodes: Mapping[str, str] | None = None,
     versions: Mapping[str, str] | None = None,
+    language_model: Mapping[str, Any] | None = None,
 ) -> Bundle:
     """Write all files beside ``out`` and rename: the bundle appears complete or not at all.
 
     golden      raw inputs "input.NAME" and what each artifact gave here, "expected.ARTIFACT.OUTPUT"
     evaluation  raw inputs "input.NAME" and "labels"
     texts       further files by name (plan.json, recipe.toml)
+    extra       files that are copied in, by name; those beside an artifact are moved
+    language_model  facts of a decoder (docs/bundle-format.md); None for any other model
     The same arguments give the same bytes. Raises BundleError for a folder in use, a full disk, no permission.
     """
     out = Path(out)
     claim(out)
-    files: dict[str, bytes] = {a.path: a.data for a in artifacts}
+    files: dict[str, bytes | Path] = {a.path: a.data for a in artifacts}
     files["golden.npz"] = _npz(golden)
     if evaluation is not None:
         files["evaluation.npz"] = _npz(evaluation)
     files["check.pyz"] = archive.build()
     files |= {key: text.encode() for key, text in (texts or {}).items()}
+    files |= extra or {}
     listed = [_entry(path, data) for path, data in files.items() if path not in {a.path for a in artifacts}]
     counts = {key: len(array) for key, array in golden.items() if key.startswith("input.")}
     body = {
@@ -128,18 +138,25 @@ def package(
         "float_nodes": dict(float_nodes or {}),
         "versions": dict(versions or {}),
     }  # fmt: skip
+    if language_model is not None:
+        body["language_model"] = dict(language_model)
     files["manifest.json"] = (json.dumps(body, indent=1) + "\n").encode()
-    _write(out, files)
+    _write(out, files, moved={a.path for a in artifacts} | {name for a in artifacts for name in a.beside})
     return read(out)
 
 
-def _write(out: Path, files: Mapping[str, bytes]) -> None:
+def _write(out: Path, files: Mapping[str, bytes | Path], moved: Collection[str]) -> None:
     scratch = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
         for path, data in files.items():
-            (scratch / path).write_bytes(data)
+            if isinstance(data, bytes):
+                (scratch / path).write_bytes(data)
+            elif path in moved:
+                shutil.move(data, scratch / path)
+            else:
+                shutil.copyfile(data, scratch / path)
         scratch.chmod(0o755)
         if out.is_dir():
             out.rmdir()
@@ -151,13 +168,17 @@ def _write(out: Path, files: Mapping[str, bytes]) -> None:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _entry(path: str, data: bytes) -> dict[str, Any]:
+def _entry(path: str, data: bytes | Path) -> dict[str, Any]:
+    if isinstance(data, Path):
+        return {"path": path, "sha256": file_hash(data), "bytes": data.stat().st_size}
     return {"path": path, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
 def _artifact(artifact: Artifact) -> dict[str, Any]:
-    body = {"name": artifact.name, "runtime": artifact.runtime, "role": artifact.role}
+    body: dict[str, Any] = {"name": artifact.name, "runtime": artifact.runtime, "role": artifact.role}
     body |= _entry(artifact.path, artifact.data)
+    if artifact.beside:
+        body["with"] = list(artifact.beside)
     return body | {"inputs": [asdict(t) for t in artifact.inputs], "outputs": [asdict(t) for t in artifact.outputs]}
 
 

@@ -23,10 +23,10 @@ from exporter.recipe import InputSpec, Recipe, to_dict, to_toml
 from exporter.types import Plan, TensorStats
 from targets.agent import preprocess, runtimes
 
-__all__ = ["artifacts", "golden", "histogram", "onnx_bytes", "pack"]
+__all__ = ["artifacts", "golden", "histogram", "native_silence", "onnx_bytes", "pack", "versions"]
 
 _FILES = {"float": "float.onnx", "onnxruntime": "model.onnx", "tflite": "model.tflite"}
-_PACKAGES = ("kbit", "numpy", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "ai-edge-litert", "torch")
+_PACKAGES = ("kbit", "numpy", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "ai-edge-litert", "torch", "transformers")
 _BINS = 128
 
 
@@ -74,9 +74,10 @@ def golden(
     specs = {name: to_dict(value) for name, value in recipe.data.preprocess.items()}
     found = {f"input.{name}": array for name, array in raw.items()}
     many = len(next(iter(raw.values())))
-    with tempfile.TemporaryDirectory() as scratch, _native_silence():
+    with tempfile.TemporaryDirectory() as scratch, native_silence():
         for artifact in made:
             path = Path(scratch) / artifact.path
+            assert isinstance(artifact.data, bytes)
             path.write_bytes(artifact.data)
             module, _, _ = runtimes.load_runtime(artifact.runtime)
             session = runtimes.open_artifact(module, asdict(artifact), path, 1)
@@ -93,7 +94,7 @@ def golden(
 
 
 @contextlib.contextmanager
-def _native_silence() -> Iterator[None]:
+def native_silence() -> Iterator[None]:
     """LiteRT announces its delegate on the process's stderr; there is no switch for it."""
     kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -156,7 +157,7 @@ def pack(
         gates=to_dict(recipe.gates),
         recipe=to_dict(recipe),
         float_nodes=plan.float_nodes,
-        versions=_versions(),
+        versions=versions(),
     )
 
 
@@ -168,7 +169,8 @@ def _output(value: ir.Value, plan: Plan) -> dict[str, Any]:
     return {"name": value.name, "dtype": value.dtype.numpy().name, "shape": shape, "scale": scale}
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of every package that has a part in what is made."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

@@ -12,16 +12,17 @@ import onnx_ir as ir
 
 import targets
 from exporter import bundle as bundles
-from exporter import packing, parity, reference
+from exporter import language, packing, parity, reference
 from exporter.calibration import OBSERVERS, calibrate
 from exporter.data import Dataset, check_labels, open_dataset
 from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import emit_tflite, refuse_unknown
 from exporter.errors import MissingError, RecipeError
+from exporter.lm.checkpoint import is_checkpoint
 from exporter.loading import Loaded, Parity, load_with_parity
 from exporter.preparing import INT8_PASSES, prepare
 from exporter.quantize import FLOAT_WEIGHTS, apply, make_plan, planned_activations
-from exporter.recipe import InputSpec, Recipe, with_arguments
+from exporter.recipe import InputSpec, Model, Recipe, with_arguments
 from exporter.rounding import round_weights
 from exporter.types import Plan, Rounded, TensorStats
 
@@ -79,6 +80,8 @@ def run(
     base, out = Path(base), Path(out)
     source = source or _Source(recipe.model, None, recipe.data.calibration, recipe.data.evaluation)
     bundles.claim(out)
+    if isinstance(source.model, Model) and is_checkpoint(base / source.model.source):
+        return _run_language(recipe, base, out, progress)
     _check_wishes(recipe, source)
     progress("load", 0, None)
     loaded = load_with_parity(source.model, base=base, example_inputs=source.example_inputs, seed=recipe.seed)
@@ -121,6 +124,16 @@ def run(
         parity.certify(bundle.path, samples=_CERTIFIED, others=False, progress=progress)
     result = check(bundle.path, progress=progress)
     return Outcome(bundle, result, loaded.parity, plan.float_nodes, _report(bundle.path, progress))
+
+
+def _run_language(recipe: Recipe, base: Path, out: Path, progress: Progress) -> Outcome:
+    """The same for a checkpoint folder: a language model."""
+    for name in recipe.targets.names:
+        targets.get_target(name)
+    made = language.make(recipe, base / recipe.model.source, base=base, out=out, progress=progress)
+    bundles.add_result(made.bundle.path, "analysis.json", {"parity": asdict(made.parity)})
+    result = check(made.bundle.path, progress=progress)
+    return Outcome(made.bundle, result, made.parity, made.float_nodes, _report(made.bundle.path, progress))
 
 
 def export(

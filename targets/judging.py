@@ -13,7 +13,10 @@ from targets.types import Target, TargetError
 __all__ = ["judged"]
 
 # of an artifact: no clock of an emulated board means anything, and the memory is the emulator's
-_EMULATOR = ("latency_ms", "load_ms", "first_ms", "peak_bytes", "model_peak_bytes")
+_EMULATOR = (
+    "latency_ms", "load_ms", "first_ms", "first_token_ms", "prefill_rate", "decode_rate", "peak_bytes",
+    "model_peak_bytes",
+)  # fmt: skip
 # transport -> gates that it cannot stand for the device in, and why
 _LEFT = {
     "emulated": ((*TIMED, "max_temperature_c", "max_peak_bytes"), "an emulated board says nothing about it"),

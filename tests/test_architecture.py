@@ -31,6 +31,7 @@ RANKS = (
     ("loading", "preparing", "data", "calibration", "rounding", "quantize", "emit", "reference", "bundle"),
     ("search", "finetune", "lm"),
     ("report", "inspection", "conversion", "packing", "parity"),
+    ("language",),
     ("pipeline",),
     ("probing",),
     ("__init__",),

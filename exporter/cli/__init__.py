@@ -12,11 +12,14 @@ from collections.abc import Sequence
 
 from typer.exceptions import TyperException
 
+from exporter.cli import language
 from exporter.cli.app import app
 from exporter.errors import KbitError
 from targets import TargetError
 
 __all__ = ["main"]
+
+app.command()(language.generate)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

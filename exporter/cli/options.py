@@ -44,4 +44,4 @@ def _metavar(key: Key) -> str:
 
 
 def _words(default: Any) -> str:
-    return ",".join(default) if isinstance(default, list) else str(default)
+    return ",".join(map(str, default)) if isinstance(default, list) else str(default)

@@ -21,12 +21,12 @@ Progress = Callable[[str, int, int | None], None]
 _WIDTH_OF_A_FILE = 140  # columns when stdout is no terminal
 
 
-def say(*parts: RenderableType) -> None:
-    """Print results on stdout; strings are taken as they are, without markup."""
+def say(*parts: RenderableType, err: bool = False) -> None:
+    """Print results on stdout (``err``: on stderr); strings are taken as they are, without markup."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else _WIDTH_OF_A_FILE
-    console = Console(width=width, markup=False, highlight=False, emoji=False)
+    console = Console(width=width, markup=False, highlight=False, emoji=False, stderr=err)
     for part in parts:
         console.print(part, soft_wrap=isinstance(part, str))
 

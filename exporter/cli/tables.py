@@ -64,6 +64,8 @@ def check(result: Mapping[str, Any]) -> list[RenderableType]:
 
 def artifacts(result: Mapping[str, Any]) -> list[RenderableType]:
     """The artifacts side by side, and their agreement."""
+    if any("decode_rate" in facts or "perplexity" in facts for facts in result["artifacts"].values()):
+        return [_language(result), *_agreement(result)]
     in_browser = any("browser_latency_ms" in facts for facts in result["artifacts"].values())
     counted = any("instructions" in facts for facts in result["artifacts"].values())
     clock = "browser " if in_browser else ""  # never to be taken for the device's own
@@ -89,12 +91,36 @@ def artifacts(result: Mapping[str, Any]) -> list[RenderableType]:
             *cost[: len(costs)],
             *host,
         )
-    parts: list[RenderableType] = [table]
+    return [table, *_agreement(result)]
+
+
+def _agreement(result: Mapping[str, Any]) -> list[RenderableType]:
     agreement = result.get("agreement") or {}
-    if agreement:
-        said = (f"{name} {_number(value, 4)}" for name, value in agreement.items() if value is not None)
-        parts.append(f"agreement of the artifacts: {', '.join(said)}")
-    return parts
+    said = [f"{name} {_number(value, 4)}" for name, value in agreement.items() if value is not None]
+    return [f"agreement of the artifacts: {', '.join(said)}"] if said else []
+
+
+def _language(result: Mapping[str, Any]) -> RenderableType:
+    """Quality and speed of language models."""
+    table = _table(
+        "artifact", "size", "perplexity", "+ %", "bits a byte", "divergence", "top-1 as float",
+        "first token ms", "prompt tok/s", "written tok/s", "peak memory",
+    )  # fmt: skip
+    for name, facts in result["artifacts"].items():
+        table.add_row(
+            name,
+            _size(facts.get("bytes")),
+            _number(facts.get("perplexity"), 3),
+            _number(facts.get("drop"), 2),
+            _number(facts.get("bits_per_byte"), 4),
+            _number(facts.get("divergence"), 5),
+            _number(facts.get("agreement"), 4),
+            _number(facts.get("first_token_ms"), 1),
+            _number(facts.get("prefill_rate"), 0),
+            _number(facts.get("decode_rate"), 0),
+            _size(facts.get("peak_bytes")),
+        )
+    return table
 
 
 def verdict(result: Mapping[str, Any]) -> list[str]:

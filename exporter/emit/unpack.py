@@ -101,6 +101,7 @@ def _offset(g: ir.Graph, name: str, away: npt.NDArray[np.uint8]) -> ir.Value:
 
 def _declare(model: ir.Model, name: str) -> None:
     found = _function(name)
+    found.opset_imports[""] = max(_OPSET, model.graph.opset_imports.get("", _OPSET))  # nothing used here has changed
     if found.identifier() not in model.functions:
         model.functions[found.identifier()] = found
         model.graph.opset_imports[DOMAIN] = 1

@@ -50,13 +50,16 @@ class Matrices:
         return _lazy("positions.weight", shape, lambda: self._weights.array(key)[: shape[0]])
 
     def head(self) -> tuple[ir.LazyTensor, ir.LazyTensor | None]:
-        """[hidden, vocabulary] and a bias."""
-        family = self._plan.family
-        key = self._key(f"{family.embed if self._plan.tied else family.head}.weight")
+        """[hidden, vocabulary] and a bias, where it is not tied to the embeddings."""
+        key = self._key(f"{self._plan.family.head}.weight")
         self._expect(key, (self._plan.vocabulary, self._plan.hidden))
-        matrix = _lazy("head.weight", (self._plan.hidden, self._plan.vocabulary), lambda: self._weights.array(key).T)
-        bias = f"{family.head}.bias"
-        return matrix, self._vector("head.bias", bias, self._plan.vocabulary) if bias in self._weights else None
+        shape = (self._plan.hidden, self._plan.vocabulary)
+        return _lazy("head.weight", shape, lambda: self._weights.array(key).T), self.head_bias()
+
+    def head_bias(self) -> ir.LazyTensor | None:
+        """[vocabulary], where there is one."""
+        key = f"{self._plan.family.head}.bias"
+        return self._vector("head.bias", key, self._plan.vocabulary) if key in self._weights else None
 
     def qkv(self, layer: int) -> tuple[ir.LazyTensor, ir.LazyTensor | None]:
         """[hidden, (heads + 2 kv_heads) * padded] with the heads in the graph's layout."""

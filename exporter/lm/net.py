@@ -184,7 +184,10 @@ class Net:
     def logits(self, states: ir.Value) -> ir.Value:
         """The last norm and the head."""
         normal = self.norm(states, "norm", self.plan.family.last_norm)
-        result = self.linear(normal, *self.matrices.head(), "head")
+        if self.plan.tied:
+            result = self._tied_head(normal)
+        else:
+            result = self.linear(normal, *self.matrices.head(), "head")
         cap = self.plan.final_softcap
         if cap:
             limit = self.constant("softcap", np.array(cap, np.float32))
@@ -192,6 +195,25 @@ class Net:
             small = self.op("Div", [result, limit], "head/small", shape)
             result = self.op("Mul", [self.op("Tanh", [small], "head/tanh", shape), limit], "head/capped", shape)
         return result
+
+    def _tied_head(self, x: ir.Value) -> ir.Value:
+        """A Gemm reads the embeddings as they lie, [vocabulary, hidden]: one table, stored once. It takes two axes."""
+        lead, plan = _shape(x)[:-1], self.plan
+        if len(lead) == 1:
+            return self._rows_by_table(x, lead[0], "head")
+        rows = self.reshape(x, (-1, plan.hidden), "head/rows", ("rows", plan.hidden))
+        flat = self._rows_by_table(rows, "rows", "head/flat")
+        sizes_of = self.op("Shape", [x], "head/lead", (len(lead),), ir.DataType.INT64, start=0, end=len(lead))
+        wanted = [sizes_of, self.ints([plan.vocabulary])]
+        shape = self.op("Concat", wanted, "head/shape", (len(lead) + 1,), ir.DataType.INT64, axis=0)
+        return self.op("Reshape", [flat, shape], "head", (*lead, plan.vocabulary))
+
+    def _rows_by_table(self, x: ir.Value, rows: int | str, name: str) -> ir.Value:
+        inputs = [x, self.constant("embed.weight", self.matrices.embed())]
+        bias = self.matrices.head_bias()
+        if bias is not None:
+            inputs.append(self.constant("head.bias", bias))
+        return self.op("Gemm", inputs, name, (rows, self.plan.vocabulary), transB=1)
 
 
 def sizes(shape: Iterable[Any]) -> list[int]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+import onnxruntime as ort
 
 from exporter.errors import LoadError
 from exporter.lm.blueprint import Blueprint
@@ -15,7 +17,7 @@ from exporter.lm.source import Decoder
 from exporter.loading import Parity
 from exporter.reference import session
 
-__all__ = ["Run", "compare_dynamic", "compare_static", "dynamic_feeds", "runner"]
+__all__ = ["Run", "compare_dynamic", "compare_static", "dynamic_feeds", "file_runner", "runner"]
 
 Array = npt.NDArray[Any]
 Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
@@ -111,6 +113,19 @@ def _judged(worst: float, expected: Array) -> Parity:
         found = f"the exported graph differs from torch: logits by up to {worst:.3g}, the largest is {scale:.3g}"
         raise LoadError(found, "this architecture is not exported rightly: please report it with its config.json")
     return Parity(worst, worst / max(scale, 1e-30))
+
+
+def file_runner(path: Path) -> Run:
+    """A graph in an ONNX file, its weights mapped and not packed anew: as little memory as can be."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    try:
+        opened = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own C++ types
+        raise LoadError(f"ONNX Runtime does not load {path.name}: {str(error).strip().splitlines()[0]}") from error
+    names = [o.name for o in opened.get_outputs()]
+    return lambda feeds: dict(zip(names, opened.run(None, dict(feeds)), strict=True))
 
 
 def runner(model: ir.Model) -> Run:

@@ -2,7 +2,7 @@
 
 inputs   tokens i32 [1, length]; input_pos i32 [length], consecutive
          kv_cache_k_LAYER and kv_cache_v_LAYER f32 [1, kv_heads, capacity, head_size]: only the places before
-         input_pos[0] are read
+         input_pos[0] count; the others may hold any finite number
 outputs  logits f32 [1, length, vocabulary]
          kv_slice_k_LAYER and kv_slice_v_LAYER f32 [1, kv_heads, length, head_size], for the caller to write into the
          cache at input_pos

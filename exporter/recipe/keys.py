@@ -64,7 +64,9 @@ class Key:
     def parse_typed(self, typed: str | Sequence[str]) -> Any:
         """The value of a flag: a string as it is, lists split at commas and joined, anything else as in TOML."""
         if not isinstance(typed, str):
-            return [part.strip() for text in typed for part in text.split(",") if part.strip()]
+            parts = [part.strip() for text in typed for part in text.split(",") if part.strip()]
+            whole = self.is_list and bare(typing.get_args(bare(self.type))[0]) is int
+            return [int(part) if whole and re.fullmatch(r"-?\d+", part) else part for part in parts]
         if bare(self.type) is str or self.choices:
             return typed
         try:

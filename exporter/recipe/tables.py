@@ -13,6 +13,7 @@ __all__ = [
     "Gates",
     "Granularity",
     "InputSpec",
+    "Language",
     "LogMel",
     "Model",
     "Override",
@@ -51,7 +52,9 @@ class InputSpec(Table, frozen=True):
 class Model(Table, frozen=True):
     """Where the model comes from."""
 
-    source: Annotated[str, _says("module:callable, model.pt2 or model.onnx", min_length=1, path=True)]
+    source: Annotated[
+        str, _says("module:callable, model.pt2, model.onnx or a checkpoint folder", min_length=1, path=True)
+    ]
     checkpoint: (
         Annotated[str, _says("weights for module:callable: .pt, .pth, .th or .safetensors", path=True)] | None
     ) = None
@@ -103,7 +106,9 @@ class Preprocess(Table, frozen=True):
 class Data(Table, frozen=True):
     """Calibration and evaluation samples and how a sample becomes an input."""
 
-    calibration: Annotated[str, _says(".npz, folder of images or wavs, or module:callable", path=True)] | None = None
+    calibration: Annotated[str, _says(".npz, folder of images or wavs, text, or module:callable", path=True)] | None = (
+        None
+    )
     evaluation: Annotated[str, _says("the same, with labels", path=True)] | None = None
     metric: Annotated[str, _says("top1, top5, cosine, mse, spearman or module:callable", min_length=1)] = "top1"
     calibration_samples: Annotated[int, _says("samples used at most", ge=1)] = 512
@@ -157,6 +162,21 @@ class Quantize(Table, frozen=True):
     override: Annotated[list[Override], _says("other wishes for some nodes")] = []
 
 
+class Language(Table, frozen=True):
+    """For a language model: model.source is then a checkpoint folder, and the data are text files."""
+
+    context: (
+        Annotated[int, _says("tokens that the cache holds; default what the model was made for, 2048 at most", ge=2)]
+        | None
+    ) = None
+    prefill: Annotated[
+        list[Annotated[int, msgspec.Meta(ge=2)]], _says("tokens of one call of each prefill signature (TFLite)")
+    ] = msgspec.field(default_factory=lambda: [64])
+    window: Annotated[int, _says("tokens of one evaluation or calibration window", ge=2)] = 256
+    windows: Annotated[int, _says("evaluation windows at most, spread over the text", ge=1)] = 64
+    calibration_windows: Annotated[int, _says("calibration windows at most", ge=1)] = 64
+
+
 class Targets(Table, frozen=True):
     """What the artifacts are for."""
 
@@ -185,6 +205,13 @@ class Gates(Table, frozen=True):
     max_latency_p95_ms: Annotated[float, _says("95th percentile of the latency, ms", gt=0)] | None = None
     max_load_ms: Annotated[float, _says("loading the file into its runtime, ms", gt=0)] | None = None
     max_temperature_c: Annotated[float, _says("highest temperature of the device meanwhile, °C", gt=0)] | None = None
+    max_divergence: (
+        Annotated[float, _says("mean KL divergence of a language model from its float model, nats", ge=0)] | None
+    ) = None
+    max_first_token_ms: (
+        Annotated[float, _says("median time of a language model from a prompt to its first token, ms", gt=0)] | None
+    ) = None
+    min_decode_rate: Annotated[float, _says("tokens a second that a language model writes", gt=0)] | None = None
     max_bytes: Annotated[int, _says("size of each artifact, bytes", ge=1)] | None = None
     max_peak_bytes: Annotated[int, _says("peak resident memory of the run, bytes", ge=1)] | None = None
 
@@ -195,6 +222,7 @@ class Recipe(Table, frozen=True):
     model: Model
     data: Data = Data()
     quantize: Quantize = Quantize()
+    language: Language = Language()
     targets: Targets = Targets()
     gates: Gates = Gates()
     name: Annotated[str, _says("name of the bundle; default from the source")] | None = None

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from typing import Any
 
-from . import children, conditions, facts, figures
+from . import children, conditions, facts, figures, language_check
 from .errors import JobError
 from .judge import judge
 from .manifest import file_hash, verify
@@ -30,16 +30,22 @@ def check(bundle: Any, options: Any, out: Any, tell: Any) -> Any:
     if not any(have.get(package) for a in chosen for package in facts.RUNTIMES.get(a["runtime"], ())):
         raise JobError("no runtime is installed for %s; pip install onnxruntime ai-edge-litert" % sys.executable)
     watch = conditions.Watch()
-    found, outputs = _measure(bundle, options, chosen, tell)
-    if options.get("latency", True):
-        _latency(bundle, options, manifest, found, watch, tell)
+    outputs: Any = {}
+    if manifest.get("language_model"):
+        found, agreement, count = language_check.measure(bundle, options, manifest, chosen, tell)
+        watch.look()
+    else:
+        found, outputs = _measure(bundle, options, chosen, tell)
+        if options.get("latency", True):
+            _latency(bundle, options, manifest, found, watch, tell)
+        figures.accuracy(manifest, bundle, found, outputs)
+        pair = [outputs.get(a["name"]) for a in chosen if a["role"] == "candidate"]
+        agreement, count = figures.agreement(manifest, pair), figures.count(outputs)
     for artifact in chosen:
         found[artifact["name"]]["sha256"] = file_hash(os.path.join(bundle, artifact["path"]))
         if found[artifact["name"]]["sha256"] != artifact["sha256"]:
             found[artifact["name"]]["errors"].append("the file was altered while it was checked")
-    figures.accuracy(manifest, bundle, found, outputs)
     candidates = [a["name"] for a in chosen if a["role"] == "candidate"]
-    agreement = figures.agreement(manifest, [outputs.get(name) for name in candidates])
     state = watch.summary()
     reasons = judge(manifest.get("gates") or {}, {n: found[n] for n in candidates}, agreement, state)
     if options.get("outputs") and out:
@@ -49,7 +55,7 @@ def check(bundle: Any, options: Any, out: Any, tell: Any) -> Any:
         "reasons": reasons,
         "artifacts": found,
         "agreement": agreement,
-        "evaluation_samples": figures.count(outputs),
+        "evaluation_samples": count,
         "conditions": state,
         "manifest_sha256": file_hash(os.path.join(bundle, "manifest.json")),
         "device": facts.device(bundle),

@@ -119,6 +119,8 @@ class TfliteDecoder(_Decoder):
         self._pairs = [
             (self._views[name][0], self._views[name.replace("cache", "slice")][0, :, 0]) for name in self._caches
         ]
+        for name in self._caches:
+            self._views[name][:] = 0  # places not yet written weigh nothing, but must be numbers
         self.capacity = self._views[self._caches[0]].shape[2]
         self._tokens, self._place = self._views["tokens"], self._views["input_pos"]
         self._logits = self._views["logits"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import bench, checking, facts, profiling, taps, worker
+from . import bench, checking, facts, language, profiling, taps, worker
 from .errors import JobError
 
 __all__ = ["JOBS", "WORKERS", "JobError"]
@@ -27,4 +27,6 @@ WORKERS: Any = {
     "sustained": bench.sustained,
     "tap": taps.tap,
     "profiled": profiling.profiled,
+    "quality": language.quality,
+    "speed": language.speed,
 }

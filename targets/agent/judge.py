@@ -6,22 +6,26 @@ from typing import Any
 
 __all__ = ["TIMED", "judge"]
 
-TIMED = ("max_latency_ms", "max_latency_p95_ms", "max_load_ms")  # gates that need a clock which means something
+# gates that need a clock which means something
+TIMED = ("max_latency_ms", "max_latency_p95_ms", "max_load_ms", "max_first_token_ms", "min_decode_rate")
 
 
 def _latency(key: Any) -> Any:
     return lambda a: (a.get("latency_ms") or {}).get(key)
 
 
-# gate -> (figure of an artifact, text)
+# gate -> (figure of an artifact, text): at most
 _PER_ARTIFACT: Any = (
     ("max_drop", lambda a: a.get("drop"), "drop %s, limit %s points"),
     ("max_latency_ms", _latency("p50"), "median latency %s ms, limit %s ms"),
     ("max_latency_p95_ms", _latency("p95"), "95th percentile of the latency %s ms, limit %s ms"),
     ("max_load_ms", lambda a: a.get("load_ms"), "loading took %s ms, limit %s ms"),
+    ("max_divergence", lambda a: a.get("divergence"), "divergence from the float model %s nats, limit %s"),
+    ("max_first_token_ms", lambda a: a.get("first_token_ms"), "first token after %s ms, limit %s ms"),
     ("max_bytes", lambda a: a.get("bytes"), "size %s bytes, limit %s"),
     ("max_peak_bytes", lambda a: a.get("peak_bytes"), "peak memory %s bytes, limit %s"),
 )
+_AT_LEAST: Any = (("min_decode_rate", lambda a: a.get("decode_rate"), "writes %s tokens a second, limit %s"),)
 
 
 def judge(gates: Any, artifacts: Any, agreement: Any, conditions: Any = None) -> Any:
@@ -36,14 +40,14 @@ def judge(gates: Any, artifacts: Any, agreement: Any, conditions: Any = None) ->
     for name, figures in artifacts.items():
         for error in figures.get("errors", ()):
             reasons.append("%s: %s" % (name, error))
-        for gate, get, text in _PER_ARTIFACT:
+        for gate, get, text in _PER_ARTIFACT + _AT_LEAST:
             limit = gates.get(gate)
             if limit is None:
                 continue
             value = None if gate in TIMED and state.get("clock_broken") else get(figures)
             if value is None:
                 reasons.append("%s: gate %s was not measured" % (name, gate))
-            elif not value <= limit + 1e-9:
+            elif not (value >= limit - 1e-9 if gate.startswith("min_") else value <= limit + 1e-9):
                 reasons.append("%s: %s: %s" % (name, gate, text % (_short(value), _short(limit))))
     limit = gates.get("min_agreement")
     if limit is not None and len(artifacts) > 1:
