@@ -6,7 +6,7 @@ from exporter.ops.activation import builtin
 from exporter.ops.lowering import Lowering
 from exporter.ops.op import Float, Op
 from exporter.ops.steps import Steps
-from exporter.ops.widened import BOUNDS, BOUNDS_TAKE, REAL, RING, Lower, widened
+from exporter.ops.widened import REAL, RING, Lower, widened
 
 __all__ = ["ROWS"]
 
@@ -31,9 +31,11 @@ def absolute(ctx: Lowering) -> None:
 
 
 def sign(ctx: Lowering) -> None:
-    """SIGN, or the integer held between -1 and 1."""
+    """SIGN, or the integer held between -1 and 1; unsigned, whether it is 0."""
     view, steps = ctx.input(), Steps(ctx)
-    if view.tensor.dtype.kind == "f":
+    if ctx.dtype(0).name in _UNSIGNED:
+        steps.cast(steps.binary("NOT_EQUAL", view.tensor, 0), view.tensor.dtype, ctx.output(view.layout))
+    elif view.tensor.dtype.kind == "f":
         steps.unary("SIGN", view.tensor, ctx.output(view.layout))
     else:
         steps.maximum(steps.minimum(view.tensor, 1), -1, ctx.output(view.layout))
@@ -58,5 +60,5 @@ ROWS = (
     _real("Round", builtin("ROUND")),
     Op("Neg", _NO_INT, lower=widened(builtin("NEG"), _SIGNED), types=(*_WHOLE, *_SIGNED)),
     Op("Abs", _NO_INT, lower=widened(absolute, RING), types=(*_WHOLE, *RING)),
-    Op("Sign", _NO_INT, lower=widened(sign, BOUNDS), types=BOUNDS_TAKE),
+    Op("Sign", _NO_INT, lower=widened(sign, RING), types=(*_WHOLE, *RING)),
 )
