@@ -35,11 +35,12 @@ def cumulative_product(ctx: Lowering) -> None:
     source, length = view.tensor, view.tensor.shape[place]
     if place in source.dynamic:
         raise ctx.refuse("axis", "the batch", "another axis works")
-    if ctx.attr("exclusive", 0):
-        source = _moved(ctx, source, place, 1, reverse)
     distance, result = 1, ctx.output(view.layout)
+    exclusive = bool(ctx.attr("exclusive", 0))
     if length < 2:
-        steps.mul(source, 1, result)
+        steps.maximum(steps.minimum(source, 1), 1, result) if exclusive else steps.mul(source, 1, result)
+    elif exclusive:
+        source = _moved(ctx, source, place, 1, reverse)
     while distance < length:
         last = 2 * distance >= length
         source = steps.mul(source, _moved(ctx, source, place, distance, reverse), result if last else None)

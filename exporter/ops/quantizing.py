@@ -127,6 +127,8 @@ def _leaves(node: ir.Node) -> bool:
         known = stored.dtype is not None and stored.dtype.numpy().name in _WEIGHTS
         return known and scale is not None and scale.ndim <= 1 and scale.dtype == np.float32
     maker = stored.producer()
+    if maker is not None and maker.op_type == "Identity" and graph.constant(maker.inputs[0]) is not None:
+        return True  # a constant from the next round on
     if maker is not None:
         return maker.op_type == _QUANTIZE and _undoes(node, maker) and _enters(maker)
     if stored.dtype not in {ir.DataType.INT8, ir.DataType.UINT8} or not _plain_scale(node):
