@@ -11,6 +11,7 @@ from exporter.ops import (
     casting,
     columns,
     control,
+    columns,
     conv,
     conv_causal,
     conv_transpose,
