@@ -11,7 +11,6 @@ from exporter.ops import (
     casting,
     columns,
     control,
-    columns,
     conv,
     conv_causal,
     conv_transpose,
