@@ -1,16 +1,12 @@
-"""Transposed convolutions as plain ones: TRANSPOSE_CONV fixes the batch, and in XNNPACK it is the slower of the two.
+"""Transposed convolutions as plain ones (see phases): TRANSPOSE_CONV fixes the batch, and is slower in XNNPACK.
 
-With stride s, output place s * q + r is a convolution of the input around q with every s-th weight, beginning at r: one
-small kernel for each phase r (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?"). The
-phases are channels of one convolution, and DEPTH_TO_SPACE interleaves them.
+The phases are channels of one convolution, and DEPTH_TO_SPACE interleaves them.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -18,52 +14,11 @@ from exporter.ops.conv import convolve, convolve_volume
 from exporter.ops.lowering import Array, Lowering, Tensor
 from exporter.ops.moves import Moves
 from exporter.ops.op import Float, Op
+from exporter.ops.phases import POINT, Axis, axes_of, phases_of
 from exporter.ops.steps import Steps
 from exporter.ops.windows import Pads, Window, image_layout
 
 __all__ = ["ROWS"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Axis:
-    """One spatial axis. ``size`` in, ``out`` places; ``pad``: places cut away in front."""
-
-    size: int
-    out: int
-    kernel: int
-    stride: int
-    dilation: int
-    pad: int
-
-    @property
-    def reach(self) -> int:
-        return (self.kernel - 1) * self.dilation + 1
-
-    @property
-    def taps(self) -> int:
-        """Weights of a phase."""
-        return math.ceil(self.reach / self.stride)
-
-    @property
-    def blocks(self) -> tuple[int, int]:
-        """First and last block of ``stride`` places that is wanted."""
-        return self.pad // self.stride, (self.pad + self.out - 1) // self.stride
-
-    @property
-    def pads(self) -> tuple[int, int]:
-        """Padding of the convolution that makes those blocks."""
-        first, last = self.blocks
-        return self.taps - 1 - first, last - (self.size - 1)
-
-    @property
-    def crop(self) -> tuple[int, int]:
-        """What to cut away from the blocks."""
-        first, last = self.blocks
-        begin = self.pad - self.stride * first
-        return begin, self.stride * (last - first + 1) - begin - self.out
-
-
-_POINT = _Axis(1, 1, 1, 1, 1, 0)
 
 
 def conv_transpose(ctx: Lowering) -> None:
@@ -90,39 +45,26 @@ def conv_transpose(ctx: Lowering) -> None:
         Steps(ctx).add(made, late, result)
 
 
-def _axes(ctx: Lowering) -> list[_Axis]:
+def _axes(ctx: Lowering) -> list[Axis]:
     """The spatial axes, two at least (a 1-d one behind an axis of size 1)."""
     sizes, kernel, out = ctx.shape(0)[2:], ctx.shape(1)[2:], ctx.out_shape()[2:]
-    count = len(sizes)
-    if tuple(ctx.attr("kernel_shape", kernel)) != tuple(kernel) or len(kernel) != count:
+    if tuple(ctx.attr("kernel_shape", kernel)) != tuple(kernel) or len(kernel) != len(sizes):
         raise ctx.refuse("kernel_shape", f"{ctx.attr('kernel_shape', kernel)} for {kernel}", "make them agree")
-    strides = ctx.attr("strides", (1,) * count)
-    dilations = ctx.attr("dilations", (1,) * count)
-    extra = ctx.attr("output_padding", (0,) * count)
-    pads = ctx.attr("pads", (0,) * (2 * count))
     auto = ctx.attr("auto_pad", "NOTSET")
     if auto not in {"NOTSET", "", "SAME_UPPER", "SAME_LOWER", "VALID"}:
         raise ctx.refuse("auto_pad", repr(auto), "NOTSET, SAME_UPPER, SAME_LOWER and VALID are known")
-    spread = ctx.attr("output_shape") is not None or auto in {"SAME_UPPER", "SAME_LOWER"}
-    axes = []
-    for i in range(count):
-        total = strides[i] * (sizes[i] - 1) + extra[i] + (kernel[i] - 1) * dilations[i] + 1 - out[i]
-        if auto.startswith("SAME") and out[i] != strides[i] * sizes[i] and ctx.attr("output_shape") is None:
-            raise ctx.refuse(
-                "output_padding", f"{tuple(extra)} with auto_pad, which ONNX Runtime ignores", "leave it out"
-            )
-        before = 0 if auto == "VALID" else pads[i]
-        if spread:  # ONNX ConvTranspose: the odd place goes to the end for SAME_UPPER, else to the beginning
-            before = total // 2 if auto == "SAME_UPPER" else total - total // 2
-        axes.append(_Axis(sizes[i], out[i], kernel[i], strides[i], dilations[i], before))
-    return [_POINT] * (2 - count) + axes
+    axes = axes_of(ctx.attr, sizes, kernel, out)
+    if auto.startswith("SAME") and ctx.attr("output_shape") is None and any(a.out != a.stride * a.size for a in axes):
+        found = f"{ctx.attr('output_padding')} with auto_pad, which ONNX Runtime ignores"
+        raise ctx.refuse("output_padding", found, "leave it out")
+    return [POINT] * (2 - len(axes)) + axes
 
 
 def _phased(
-    ctx: Lowering, image: Tensor, axes: list[_Axis], group: int, weight: Array, bias: Array, result: Tensor
+    ctx: Lowering, image: Tensor, axes: list[Axis], group: int, weight: Array, bias: Array, result: Tensor
 ) -> None:
     moves = Moves(ctx)
-    phases = _phases(weight, axes, group)
+    phases = phases_of(weight, axes, group)
     window = Window(tuple(a.taps for a in axes), (1,) * len(axes), (1,) * len(axes), tuple(a.pads for a in axes))
     blocks = [a.blocks[1] - a.blocks[0] + 1 for a in axes]
     strides = [a.stride for a in axes]
@@ -159,21 +101,6 @@ def _phased(
         moves.reshape(spread, whole, into=result)
 
 
-def _phases(weight: Array, axes: list[_Axis], group: int) -> dict[tuple[int, ...], Array]:
-    """Weights [in, out of a group, ...] -> for each phase those of its convolution [out, in of a group, ...]."""
-    inside, out = weight.shape[:2]
-    spread = np.zeros((inside, out, *(a.taps * a.stride for a in axes)), np.float32)
-    held: tuple[Any, ...] = (slice(None), slice(None), *(slice(0, a.reach, a.dilation) for a in axes))
-    spread[held] = weight
-    turned = spread.reshape(group, inside // group, out, *spread.shape[2:]).swapaxes(1, 2)
-    turned = turned.reshape(group * out, inside // group, *spread.shape[2:])
-    found = {}
-    for phase in itertools.product(*(range(a.stride) for a in axes)):
-        every: tuple[Any, ...] = tuple(slice(p, None, a.stride) for p, a in zip(phase, axes, strict=True))
-        found[phase] = np.flip(turned[:, :, *every], tuple(range(2, turned.ndim)))
-    return found
-
-
 def _plain(
     ctx: Lowering, image: Tensor, kernel: Array, bias: Array, window: Window, group: int, result: Tensor
 ) -> None:
@@ -201,7 +128,7 @@ def _interleaved(ctx: Lowering, rows: list[Tensor], strides: list[int], blocks: 
     return rows[0]
 
 
-def _stuffed(ctx: Lowering, image: Tensor, axes: list[_Axis], group: int, bias: Array, result: Tensor) -> None:
+def _stuffed(ctx: Lowering, image: Tensor, axes: list[Axis], group: int, bias: Array, result: Tensor) -> None:
     """Weights computed at run time: turned round, over the input with zeros between its places."""
     moves = Moves(ctx)
     pads: Pads = tuple((a.reach - 1 - a.pad, a.out + a.pad - a.size * a.stride) for a in axes)

@@ -19,6 +19,7 @@ from exporter.preparing.int8_forms import int8_forms
 from exporter.preparing.movement import movement
 from exporter.preparing.pooling import pooling
 from exporter.preparing.transformer import transformer
+from exporter.preparing.transposed import transposed
 from exporter.preparing.unshare import unshare
 
 __all__ = ["INT8_PASSES", "PASSES", "prepare"]
@@ -34,11 +35,12 @@ PASSES: Mapping[str, Callable[[ir.Model], None]] = {
     "gemm": gemm,
     "int8_forms": int8_forms,
     "averages": averages,
+    "transposed": transposed,
     "clean": clean,
     "unshare": unshare,  # after clean, which joins equal constants
 }
 
-_INT8 = {"int8_forms", "averages"}
+_INT8 = {"int8_forms", "averages", "transposed"}
 INT8_PASSES: tuple[str, ...] = tuple(PASSES)
 _FLOAT_PASSES: tuple[str, ...] = tuple(name for name in PASSES if name not in _INT8)
 

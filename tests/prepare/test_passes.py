@@ -202,6 +202,28 @@ def test_pixels_and_channels(name: str):
 
 
 @pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ("strides=[3,3]", "Conv Relu DepthToSpace"),
+        ("strides=[2,2], pads=[1,1,1,1], output_padding=[1,1]", "Conv Relu DepthToSpace Slice"),
+        ("strides=[3,3], dilations=[2,1], pads=[0,1,2,1]", "Conv Relu DepthToSpace Slice"),
+        ('strides=[2,2], auto_pad="SAME_UPPER"', "Conv Relu DepthToSpace"),
+        ("strides=[2,1]", "ConvTranspose Relu"),
+    ],
+)
+def test_transposed_convolutions_in_int8(attributes, expected):
+    model = model_of(
+        "main (float[N,4,6,6] x) => (float[N,A,B,C] y) { c = ConvTranspose<" + attributes + ">(x, w, b)  y = Relu(c) }",
+        w=noise(4, 3, 3, 3),
+        b=noise(3),
+    )
+    prepared = prepare(model, INT8_PASSES)
+    assert [n.op_type for n in prepared.graph] == expected.split()
+    feeds = {"x": noise(2, 4, 6, 6)}
+    np.testing.assert_allclose(run(prepared, feeds)["y"], run(model, feeds)["y"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
     ("attributes", "kind"),
     [
         ("kernel_shape=[2,2], strides=[2,2]", "Conv"),
