@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
 
+from exporter.comparison import compare_once
 from exporter.emit.ort import emit_onnx
 from exporter.errors import KbitError
-from exporter.loading import from_file
+from exporter.loading import from_file, set_input_shapes
 
 __all__ = ["FORMATS", "Converted", "convert"]
 
 FORMATS = ("tflite", "onnx")
 
 
+_VERIFIED = 1 << 28  # bytes of a file up to which it is run before it is handed over
+
+
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What was written: the file and its size in bytes."""
+    """What was written: the file and its size in bytes.
+
+    difference  largest distance to ONNX Runtime on a random input, relative to the largest output; None: not run
+    """
 
     path: str
     format: str
     size: int
+    difference: float | None = None
 
 
-def convert(source: Path, to: str, out: Path, *, channels_last: bool = False) -> Converted:
+def convert(
+    source: Path,
+    to: str,
+    out: Path,
+    *,
+    channels_last: bool = False,
+    shapes: Mapping[str, Sequence[int | str]] | None = None,
+    verify: bool = True,
+) -> Converted:
     """Write ``source``, float or QDQ ONNX, as ``to``. The file appears complete or not at all.
 
     channels_last  4-d inputs of a TFLite file become NHWC
+    shapes         dimensions to fix, by input
+    verify         run a TFLite file of up to 256 MB and its source on a random input before it gets its name
     Raises KbitError: LoadError for the source, UnsupportedError for what TFLite lacks.
     """
     if to not in FORMATS:
@@ -38,7 +57,9 @@ def convert(source: Path, to: str, out: Path, *, channels_last: bool = False) ->
     if out.is_dir():
         raise KbitError(f"{out} is a folder", "name a file")
     model = from_file(source, mapped=to == "tflite")
+    set_input_shapes(model, shapes or {}, "--shape")
     partial = out.with_name(f"{out.name}.partial")
+    difference = None
     try:
         if to == "tflite":
             from exporter.emit.tflite import SIGNATURE, translate
@@ -46,6 +67,8 @@ def convert(source: Path, to: str, out: Path, *, channels_last: bool = False) ->
             content = translate({SIGNATURE: model}, channels_last=channels_last)
             with partial.open("wb") as file:
                 content.write(file)
+            if verify and content.size <= _VERIFIED:
+                difference = compare_once(source, model, partial, channels_last=channels_last)
         else:
             ir.save(emit_onnx(model), partial, format="protobuf")
         partial.replace(out)
@@ -53,4 +76,4 @@ def convert(source: Path, to: str, out: Path, *, channels_last: bool = False) ->
         raise KbitError(f"cannot write {out}: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
-    return Converted(str(out), to, out.stat().st_size)
+    return Converted(str(out), to, out.stat().st_size, difference)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import platform
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -20,10 +18,11 @@ from exporter.bundle import Artifact, TensorSpec
 from exporter.data import Dataset
 from exporter.emit.tflite import CHANNELS_LAST
 from exporter.recipe import InputSpec, Recipe, to_dict, to_toml
+from exporter.reference import native_silence
 from exporter.types import Plan, TensorStats
 from targets.agent import preprocess, runtimes
 
-__all__ = ["artifacts", "golden", "histogram", "native_silence", "onnx_bytes", "pack", "versions"]
+__all__ = ["artifacts", "golden", "histogram", "onnx_bytes", "pack", "versions"]
 
 _FILES = {"float": "float.onnx", "onnxruntime": "model.onnx", "tflite": "model.tflite"}
 _PACKAGES = ("kbit", "numpy", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "ai-edge-litert", "torch", "transformers")
@@ -91,19 +90,6 @@ def golden(
                 if parts:
                     found[f"expected.{artifact.name}.{spec.name}"] = np.concatenate(parts)
     return found
-
-
-@contextlib.contextmanager
-def native_silence() -> Iterator[None]:
-    """LiteRT announces its delegate on the process's stderr; there is no switch for it."""
-    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nothing, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)
 
 
 def _batch(inputs: Mapping[str, InputSpec]) -> int:

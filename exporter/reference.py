@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -12,21 +15,29 @@ import onnxruntime as ort
 from exporter.errors import LoadError
 from exporter.types import Plan, QParams
 
-__all__ = ["LayerError", "layer_errors", "run", "session"]
+__all__ = ["LayerError", "layer_errors", "native_silence", "open_file", "run", "session"]
 
 ort.disable_telemetry_events()
 
 
 def session(model: ir.Model, *, threads: int = 0, optimize: bool = True) -> ort.InferenceSession:
     """An ONNX Runtime session on the CPU; ``threads`` 0 lets the runtime choose."""
+    return _open(ir.to_proto(model).SerializeToString(), threads, optimize)
+
+
+def open_file(path: Path, *, threads: int = 0) -> ort.InferenceSession:
+    """The same for a file, with whatever external data lies beside it."""
+    return _open(str(path), threads, True)
+
+
+def _open(source: str | bytes, threads: int, optimize: bool) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        body = ir.to_proto(model).SerializeToString()
-        return ort.InferenceSession(body, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own C++ types
         line = str(error).strip().splitlines()[0]
         raise LoadError(f"ONNX Runtime does not load the graph: {line}") from error
@@ -44,6 +55,19 @@ def run(
     opened = session(model, optimize=optimize)
     names = [o.name for o in opened.get_outputs()]
     return dict(zip(names, opened.run(None, dict(feeds)), strict=True))
+
+
+@contextlib.contextmanager
+def native_silence() -> Iterator[None]:
+    """LiteRT announces its delegate on the process's stderr; there is no switch for it."""
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 @dataclass(frozen=True, slots=True)

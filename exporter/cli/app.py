@@ -176,6 +176,12 @@ def convert(
     channels_last: Annotated[
         bool, typer.Option("--channels-last", help="4-d inputs of the TFLite file become NHWC")
     ] = False,
+    shapes: Annotated[
+        list[str] | None, typer.Option("--shape", metavar="NAME=DIMS", help="fix dimensions, as in image=1,3,224,224")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="run the TFLite file against its source on a random input")
+    ] = True,
     json: Json = False,
 ) -> None:
     """Translate an ONNX file as it is: nothing is quantized."""
@@ -183,8 +189,10 @@ def convert(
 
     from exporter import conversion
     from exporter.cli import tables
+    from exporter.recipe import parse_input
 
-    done = conversion.convert(model, to, out, channels_last=channels_last)
+    wanted = {name: spec["shape"] for name, spec in map(parse_input, shapes or [])}
+    done = conversion.convert(model, to, out, channels_last=channels_last, shapes=wanted, verify=verify)
     if json:
         print_json(dataclasses.asdict(done))
     else:

@@ -35,7 +35,7 @@ def generate(
 ) -> None:
     """Write text with a language model, as it comes."""
     from exporter.lm.generation import Sampling, open_writer
-    from exporter.packing import native_silence
+    from exporter.reference import native_silence
 
     text = sys.stdin.read() if prompt == "-" else prompt
     with native_silence():

@@ -186,7 +186,8 @@ def certificate(found: Certificate) -> list[RenderableType]:
 
 
 def converted(found: Converted) -> list[RenderableType]:
-    return [f"{found.path}  {found.format}, {_size(found.size)}"]
+    said = "" if found.difference is None else f", within {found.difference:.1e} of ONNX Runtime on a random input"
+    return [f"{found.path}  {found.format}, {_size(found.size)}{said}"]
 
 
 def inspection(found: Inspection) -> list[RenderableType]:

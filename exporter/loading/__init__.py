@@ -13,14 +13,15 @@ import onnx_ir as ir
 
 from exporter.errors import LoadError, MissingError
 from exporter.loading.onnx_source import from_file, from_proto
-from exporter.recipe import InputSpec, Model
+from exporter.loading.shapes import set_input_shapes
+from exporter.recipe import Model
 
 if TYPE_CHECKING:
     import torch
 
     from exporter.loading.torch_source import Traced
 
-__all__ = ["Loaded", "Parity", "from_file", "from_proto", "load", "load_with_parity"]
+__all__ = ["Loaded", "Parity", "from_file", "from_proto", "load", "load_with_parity", "set_input_shapes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def load_with_parity(
     if suffix == ".onnx":
         _refuse_checkpoint(source)
         model = from_file(base / source.source)
-        _check_inputs(model, source.inputs)
+        set_input_shapes(model, {name: spec.shape for name, spec in source.inputs.items()})
         return Loaded(model, None)
     if suffix == ".pt2" or ":" in source.source:
         torch_source = _torch_source()
@@ -101,13 +102,6 @@ def _refuse_checkpoint(source: Model) -> None:
             f"model.checkpoint {source.checkpoint!r} beside {source.source!r}, which holds its own weights",
             "remove model.checkpoint",
         )
-
-
-def _check_inputs(model: ir.Model, wanted: Mapping[str, InputSpec]) -> None:
-    names = [v.name for v in model.graph.inputs]
-    for name in wanted:
-        if name not in names:
-            raise LoadError(f"model.inputs.{name}: the model has no such input", f"it has {', '.join(map(str, names))}")
 
 
 def _with_parity(traced: Traced) -> Loaded:
