@@ -9,7 +9,7 @@ import numpy as np
 
 from . import metrics
 
-__all__ = ["accuracy", "agreement", "compare", "count", "from_bytes", "load", "percentiles", "save", "to_bytes"]
+__all__ = ["accuracy", "agreement", "count", "from_bytes", "load", "percentiles", "save", "to_bytes"]
 
 # name, share of the runs, and how many runs support it: ten lie beyond it
 _PERCENTILES = (("p50", 0.5, 20), ("p90", 0.9, 100), ("p95", 0.95, 200), ("p99", 0.99, 1000))
@@ -91,16 +91,3 @@ def agreement(manifest: Any, pair: Any) -> Any:
     output = manifest["outputs"][0]
     kind = "evaluation." if "evaluation." + output["name"] in pair[0] else "golden."
     return metrics.agreement(pair[0][kind + output["name"]], pair[1][kind + output["name"]], output.get("scale"))
-
-
-def compare(manifest: Any, figures: Any, outputs: Any, here: Any) -> None:
-    """How the first outputs compare with ``here``, those of another machine ("ARTIFACT/KIND.OUTPUT"): host."""
-    output = manifest["outputs"][0]
-    for name, arrays in outputs.items():
-        for kind in ("evaluation", "golden"):
-            key = "%s.%s" % (kind, output["name"])
-            other = here.get("%s/%s" % (name, key))
-            if key in arrays and other is not None and len(other) == len(arrays[key]):
-                scale = None if name == "float" else output.get("scale")
-                figures[name]["host"] = dict(metrics.agreement(other, arrays[key], scale), samples=len(other))
-                break

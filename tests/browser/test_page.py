@@ -210,3 +210,5 @@ def test_kbit_check_on_a_browser(
         assert found["target"] == "browser:chromium"
         assert json.loads((copy / "check.json").read_text()) == found
         assert all(facts["host"]["top1"] == 1.0 for facts in found["artifacts"].values())
+    assert cli.main(["report", str(copy)]) == 0
+    assert ", WebAssembly" in (copy / "report.html").read_text()

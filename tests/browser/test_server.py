@@ -236,6 +236,33 @@ def test_what_was_sent_is_judged_here(client: Client, visits: list[Visit]) -> No
     assert visits[0].over.wait(10)
 
 
+class Here:
+    """What the host gave, where it is done."""
+
+    problem = ""
+
+    def __init__(self, outputs: np.ndarray) -> None:
+        kinds = {"golden": outputs[:4], "evaluation": outputs}
+        self._found = {f"{name}/{kind}.y": kinds[kind] for name in ("float", "onnxruntime") for kind in kinds}
+
+    def wait(self) -> dict[str, np.ndarray]:
+        return self._found
+
+    so_far = wait
+
+
+@pytest.mark.parametrize(("off", "noted"), [(0, False), (1e-5, False), (0.01, True)])
+def test_outputs_far_from_the_hosts_are_noted(off: float, noted: bool, client: Client, visits: list[Visit]) -> None:
+    visits[0].work.host = Here(LOGITS + np.float32(off))  # type: ignore[assignment]
+    client.get("/job")
+    facts = send(client, "float", LOGITS)
+    assert facts["host"]["samples"] == 10
+    send(client, "onnxruntime", LOGITS)
+    verdict = json.loads(client.post("/finish", {})[1])
+    assert verdict["passed"]
+    assert any("further from the host's" in note for note in verdict["notes"]) is noted
+
+
 def test_outputs_that_are_not_numbers_are_no_pass(client: Client) -> None:
     client.get("/job")
     send(client, "float", LOGITS)

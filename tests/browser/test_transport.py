@@ -79,7 +79,7 @@ def half(client: Client) -> None:
 def test_a_browser_that_sends_all_gives_a_result(tiny: Path, set_up: None) -> None:
     result = visit(tiny, whole)
     assert result["artifacts"]["onnxruntime"]["golden"]["top1"] == 1.0
-    assert result["device"] == {"browser": "Test 1"}
+    assert result["device"] == {"browser": "Test 1", "cpu": "Test 1, WebAssembly"}
     assert any("not compared with the host" in note for note in result["conditions"]["notes"]), "its files run nowhere"
 
 
@@ -140,6 +140,14 @@ def test_runtimes_that_are_not_there(nothing_set_up: Path, tiny: Path, capfd: py
     assert capfd.readouterr().err.count("\n") == 1
     with pytest.raises(TargetError, match="run once: kbit serve --setup"):
         browser.Page(tiny).__enter__()
+
+
+def test_a_language_model_is_refused(tiny: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny, tmp_path / "lm")
+    manifest = json.loads((tiny / "manifest.json").read_text()) | {"language_model": {}}
+    (tmp_path / "lm" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(TargetError, match="tiny is a language model, which the page cannot run; check it on"):
+        browser.Page(tmp_path / "lm").__enter__()
 
 
 def test_set_up_without_npm_leaves_nothing(

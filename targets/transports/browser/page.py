@@ -79,6 +79,9 @@ class Page:
             manifest = verify(self._bundle)
         except BrokenBundle as error:
             raise TargetError(str(error)) from error
+        if "language_model" in manifest:
+            hint = "check it on the device: kbit check BUNDLE --on ssh://user@host"
+            raise TargetError(f"{manifest['name']} is a language model, which the page cannot run", hint)
         runtimes.require()
         work = Work(self._bundle, manifest, self._settings)
         if self._address.https:

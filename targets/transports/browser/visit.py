@@ -20,6 +20,7 @@ __all__ = ["Refused", "Visit"]
 _MOST_TIMES = 1000
 _MOST_TEXT = 300
 _BROWSER = Target("browser", "a browser", "browser")
+_ACCELERATORS = {"wasm": "WebAssembly", "webgpu": "WebGPU"}
 _PACKAGES = {"onnxruntime": "onnxruntime-web", "tflite": "@litertjs/core"}
 
 
@@ -83,6 +84,7 @@ class Visit:
             if not facts["errors"] and self._arrays(artifact) is None:
                 facts["errors"] = ["the browser did not send all outputs"]
         found: dict[str, Any] = self._figures(wait=False)[0][artifact]
+        (found.get("host") or {}).pop("beyond", None)
         return found
 
     def finish(self, device: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,6 +92,8 @@ class Visit:
         from targets.agent import figures
 
         told = _device(device)
+        words = (told.get("browser"), told.get("platform"), _ACCELERATORS[self.work.settings.accelerator])
+        told["cpu"] = ", ".join(str(word) for word in words if word)  # what other devices call it
         facts, outputs = self._figures()
         manifest = self.work.manifest
         for name in self.work.artifacts.keys() - facts.keys():
@@ -100,6 +104,9 @@ class Visit:
         notes = []
         if self.work.host is not None and self.work.host.problem:
             notes.append(f"not compared with the host: {self.work.host.problem}")
+        for name, found in facts.items():
+            if (found.get("host") or {}).pop("beyond", None):
+                notes.append(f"{name}: outputs are further from the host's than rounding explains")
         if told.get("hidden"):
             notes.append("the page was in the background for a while: browser latency is too high")
         self._result = {
@@ -129,8 +136,8 @@ class Visit:
         figures.save(file, {f"{name}/{key}": array for name, found in outputs.items() for key, array in found.items()})
 
     def _figures(self, *, wait: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Facts with metric, drop and golden in them, and the arrays behind them."""
-        from targets.agent import figures
+        """Facts with metric, drop, golden and host in them, and the arrays behind them."""
+        from targets.agent import comparing, figures
 
         with self._lock:
             facts = {name: {**found, "errors": list(found["errors"])} for name, found in self._facts.items()}
@@ -139,7 +146,9 @@ class Visit:
         figures.accuracy(self.work.manifest, self.work.folder, facts, outputs)
         host = self.work.host
         here: Mapping[str, Any] = {} if host is None else host.wait() if wait else host.so_far()
-        figures.compare(self.work.manifest, facts, outputs, here)
+        there = {f"{name}/{key}": array for name, found in outputs.items() for key, array in found.items()}
+        for name, difference in comparing.differences(self.work.manifest, there, here).items():
+            facts[name]["host"] = difference
         return facts, outputs
 
     def _arrays(self, artifact: str) -> dict[str, Any] | None:
