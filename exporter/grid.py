@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -23,6 +24,7 @@ __all__ = [
     "codes",
     "dequantize",
     "grouped",
+    "of_groups",
     "pack_bits",
     "pack_planes",
     "plane_widths",
@@ -58,10 +60,20 @@ def qparams_from_range(low: npt.ArrayLike, high: npt.ArrayLike, scheme: Scheme |
     if isinstance(scheme, Codebook) or scheme.symmetric:
         top = max(-scheme.qmin if isinstance(scheme, Codebook) else 1, scheme.qmax, 1)
         scale = np.maximum((np.maximum(-low32, high32) / top).astype(np.float32), _TINY)
+        if isinstance(scheme.grain, PerGroup):
+            scale = of_groups(scale)
         return QParams(scheme, scale, np.zeros(scale.shape, np.int32))
     scale = np.maximum(((high32 - low32) / (scheme.qmax - scheme.qmin)).astype(np.float32), _TINY)
+    if isinstance(scheme.grain, PerGroup):
+        scale = of_groups(scale)
     zero = np.rint(scheme.qmin - low32 / scale.astype(np.float64))
     return QParams(scheme, scale, np.clip(zero, scheme.qmin, scheme.qmax).astype(np.int32))
+
+
+def of_groups(scale: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Scales of groups are both bfloat16 and float16 numbers: TFLite stores the one and XNNPACK computes the other."""
+    kept = scale.astype(ml_dtypes.bfloat16).astype(np.float16).astype(np.float32)
+    return np.clip(kept, np.float32(2.0**-24), np.float32(65280.0))
 
 
 def bias_qparams(input_scale: npt.ArrayLike, weight_scale: npt.NDArray[np.float32]) -> QParams:
@@ -222,7 +234,8 @@ def qparams_of_least_error(array: _Float, scheme: Scheme | Codebook, importance:
             for share in _SHARES:
                 consider(whole_low * share, kept)
     shape = scale_shape(array.shape, scheme.grain)
-    return QParams(scheme, best.scale.reshape(shape), best.zero_point.reshape(shape))
+    scale = of_groups(best.scale) if isinstance(scheme.grain, PerGroup) else best.scale
+    return QParams(scheme, scale.reshape(shape), best.zero_point.reshape(shape))
 
 
 def _squared_error(rows: _Float, q: QParams, weight: _Float | None) -> npt.NDArray[np.float64]:

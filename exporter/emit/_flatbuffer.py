@@ -107,6 +107,7 @@ def serialize(regions: Sequence[Region]) -> Content:
         graph = schema.SubGraphT()
         graph.name = region.name
         graph.tensors = [_tensor(t, buffers) for t in tensors]
+        _refer_to_scales(graph.tensors, tensors)
         graph.inputs = [index[id(t)] for _, t in region.inputs]
         graph.outputs = [index[id(t)] for _, t in region.outputs]
         graph.operators = [_operator(o, index, codes, places) for o in region.operators]
@@ -147,7 +148,15 @@ def _all_tensors(region: Region) -> list[Tensor]:
     for operator in region.operators:
         found.update({id(t): t for t in [*operator.inputs, *operator.outputs] if t is not None})
     found.update({id(t): t for _, t in region.outputs})
-    return list(found.values())
+    tables = [_block_scales(t) for t in found.values() if t.quant is not None and t.quant.block]
+    return [*found.values(), *tables]
+
+
+def _block_scales(tensor: Tensor) -> Tensor:
+    """The scales of groups lie in a tensor of their own (schema.fbs, BlockwiseQuantization), as float16."""
+    assert tensor.quant is not None
+    scale = tensor.quant.scale.astype(np.float16)
+    return Tensor(f"{tensor.name}/scales", scale.shape, scale.dtype, data=np.ascontiguousarray(scale))
 
 
 def _tensor(tensor: Tensor, buffers: _Buffers) -> Any:
@@ -162,8 +171,22 @@ def _tensor(tensor: Tensor, buffers: _Buffers) -> Any:
     return made
 
 
+def _refer_to_scales(made: Sequence[Any], tensors: Sequence[Tensor]) -> None:
+    place = {tensor.name: i for i, tensor in enumerate(tensors)}
+    for entry, tensor in zip(made, tensors, strict=True):
+        if tensor.quant is not None and tensor.quant.block:
+            details = schema.BlockwiseQuantizationT()
+            details.scales, details.zeroPoints = place[f"{tensor.name}/scales"], -1
+            details.blockSize = tensor.quant.block
+            entry.quantization.detailsType = schema.QuantizationDetails.BlockwiseQuantization
+            entry.quantization.details = details
+
+
 def _quantization(quant: Quant) -> Any:
     made = schema.QuantizationParametersT()
+    if quant.block:
+        made.quantizedDimension = 0
+        return made
     made.scale = np.atleast_1d(quant.scale).astype(np.float32)
     made.zeroPoint = np.atleast_1d(quant.zero_point).astype(np.int64)
     made.quantizedDimension = quant.axis or 0
@@ -181,8 +204,7 @@ def _code(name: str, version: int) -> Any:
 def _operator(
     operator: Operator, index: Mapping[int, int], codes: dict[tuple[str, int], int], places: Mapping[int, int]
 ) -> Any:
-    integer = any(t is not None and t.quant is not None for t in [*operator.inputs, *operator.outputs])
-    version = version_of(operator.code, integer=integer)
+    version = version_of(operator)
     made = schema.OperatorT()
     made.opcodeIndex = codes.setdefault((operator.code, version), len(codes))
     made.inputs = [-1 if t is None else index[id(t)] for t in operator.inputs]

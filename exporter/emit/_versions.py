@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from exporter.ops.lowering import Operator, Tensor
+
 __all__ = ["version_of"]
 
 # tensorflow/compiler/mlir/lite/tools/versioning/op_version.cc: (float, int8)
@@ -17,6 +19,32 @@ _VERSIONS = {
 }  # fmt: skip
 
 
-def version_of(code: str, *, integer: bool) -> int:
-    """Version of a builtin operator, with or without quantized tensors."""
-    return _VERSIONS.get(code, (1, 1))[1 if integer else 0]
+def version_of(operator: Operator) -> int:
+    """The version that a runtime must know to run it right: an older one then refuses the file."""
+    tensors = [t for t in [*operator.inputs, *operator.outputs] if t is not None]
+    version = _VERSIONS.get(operator.code, (1, 1))[1 if any(t.quant is not None for t in tensors) else 0]
+    if operator.code in {"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"}:
+        source, weight = operator.inputs[:2]
+        assert source is not None
+        assert weight is not None
+        return _weighted(operator.code, weight, version, hybrid=weight.quant is not None and source.quant is None)
+    if operator.code == "DEQUANTIZE":
+        quant = tensors[0].quant
+        return 5 if quant is not None and quant.axis is not None else version
+    if operator.code == "EMBEDDING_LOOKUP":
+        return _LOOKUPS.get(tensors[1].dtype.name, 1)
+    return version
+
+
+_LOOKUPS = {"float32": 1, "int8": 3, "int4": 4, "int2": 5}
+
+
+def _weighted(code: str, weight: Tensor, version: int, *, hybrid: bool) -> int:
+    if weight.dtype.name == "int2":
+        return 14
+    if code == "FULLY_CONNECTED" and hybrid and weight.quant is not None:
+        return 13 if weight.quant.block else 12 if weight.quant.axis is not None else 9
+    return _INT4.get(code, version) if weight.dtype.name == "int4" else version
+
+
+_INT4 = {"FULLY_CONNECTED": 10, "CONV_2D": 7, "DEPTHWISE_CONV_2D": 7}

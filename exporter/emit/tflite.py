@@ -15,10 +15,12 @@ from exporter.emit._bias import fuse_bias
 from exporter.emit._lean import live
 from exporter.emit._standard import has_definition
 from exporter.emit._static import fix_batch
+from exporter.emit._storage import Stored, stored_weights, weight_index
 from exporter.errors import UnsupportedError
 from exporter.ops import OPS, Fixed, Float, Op, Same
 from exporter.ops.expansion import rows_by_name
 from exporter.ops.lowering import Lowering, Program, Quant, Region, Tensor, Values, View, identity
+from exporter.types import Plan
 
 __all__ = ["CHANNELS_LAST", "SIGNATURE", "emit_tflite", "read_tflite", "refuse_unknown", "translate"]
 
@@ -28,16 +30,22 @@ _QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 _CLAMPS = {(0.0, np.inf): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}
 
 
-def emit_tflite(model: ir.Model, *, channels_last: bool = False) -> bytes:
+def emit_tflite(
+    model: ir.Model, plan: Plan | None = None, *, channels_last: bool = False, smallest: bool = False
+) -> bytes:
     """A TFLite flatbuffer with the signature of the ONNX graph (names, shapes, order).
 
+    plan           what ``model`` was made of by ``apply``; without it no weight is narrower than it is in the graph
+    smallest       convolutions with 4-bit weights keep them so, although TFLite then runs them three times slower
     channels_last  4-d inputs and outputs are NHWC instead of NCHW; a pure CNN then needs no TRANSPOSE
     Raises UnsupportedError (node, op, attribute) for whatever has no row or that TFLite cannot express.
     """
-    return bytes(translate({SIGNATURE: model}, channels_last=channels_last))
+    return bytes(translate({SIGNATURE: model}, plan, channels_last=channels_last, smallest=smallest))
 
 
-def translate(models: Mapping[str, ir.Model], *, channels_last: bool = False) -> Content:
+def translate(
+    models: Mapping[str, ir.Model], plan: Plan | None = None, *, channels_last: bool = False, smallest: bool = False
+) -> Content:
     """Like ``emit_tflite``, as content that is copied nowhere before it is written; one subgraph for each signature.
 
     models  graph by signature key; constants that they share are stored once
@@ -46,7 +54,7 @@ def translate(models: Mapping[str, ir.Model], *, channels_last: bool = False) ->
 
     regions = []
     for signature, model in models.items():
-        emitter = _Emitter(model, channels_last)
+        emitter = _Emitter(model, channels_last, stored_weights(model, plan, smallest=smallest))
         emitter.run()
         name = model.graph.name or "main"
         operators = live(emitter.program.operators, [t for _, t in emitter.outputs])
@@ -64,7 +72,8 @@ def read_tflite(data: bytes | memoryview, where: str = "the file") -> Any:
 class _Emitter(Values):
     """Walks the nodes once; knows for each ONNX value the tensor that holds it."""
 
-    def __init__(self, model: ir.Model, channels_last: bool) -> None:
+    def __init__(self, model: ir.Model, channels_last: bool, stored: Stored) -> None:
+        self.stored = stored
         self.model, self.shapes = fix_batch(model)
         fuse_bias(self.model)
         self.channels_last = channels_last
@@ -160,7 +169,7 @@ class _Emitter(Values):
             array, quant = found
             if integer:
                 return View(self.program.constant(array, quant, value.name or "constant"), identity(array.ndim))
-            real = _dequantized(array, quant)
+            real = array if quant is None else quant.real(array)
             return View(self.program.constant(real, stem=value.name or "constant"), identity(array.ndim))
         stored = node.inputs[0]
         assert stored is not None
@@ -280,7 +289,12 @@ class _Emitter(Values):
             clamp, result, self._integer = None, node.outputs[0], True
         fused = "NONE" if clamp is None else clamp[1]
         assert row.lower is not None
-        lowering = Lowering(node, self.program, self, integer=self._integer, result=result, fused=fused)
+        index = weight_index(node)
+        weight = self.constant(node.inputs[index]) if len(node.inputs) > index else None
+        storage = self.stored.of(node, None if weight is None else weight[1])
+        lowering = Lowering(
+            node, self.program, self, integer=self._integer, result=result, fused=fused, storage=storage
+        )
         row.lower(lowering)
         lowering.refuse_unread(row.ignores)
         self._integer = False
@@ -346,7 +360,8 @@ def _quant(node: ir.Node) -> tuple[Quant, int]:
         raise UnsupportedError(node.name or "", node.op_type, "scale", "computed at run time", "make it a constant")
     stored = node.outputs[0] if node.op_type == _QUANTIZE else node.inputs[0]
     kind = stored.dtype.numpy().name if stored is not None and stored.dtype is not None else "int8"
-    if kind not in {"int8", "uint8", "int32", "int4"} or scale.ndim > 1 or scale.dtype != np.float32:
+    block = node.attributes.get_int("block_size", 0)
+    if kind not in {"int8", "uint8", "int32", "int4"} or (scale.ndim > 1) != bool(block) or scale.dtype != np.float32:
         found = f"{kind} with scale of shape {scale.shape} and type {scale.dtype}"
         raise UnsupportedError(node.name or "", node.op_type, "type", found, "int8 per tensor or channel works")
     shift = 128 if kind == "uint8" else 0
@@ -354,10 +369,10 @@ def _quant(node: ir.Node) -> tuple[Quant, int]:
     if zero is None and shift:
         zeros = np.full(scale.shape, -shift, np.int64)
     scales: npt.NDArray[np.float32] = scale.astype(np.float32)
-    if scales.size == 1:
+    if scales.size == 1 and not block:
         return Quant(scales.reshape(()), zeros.reshape(())), shift
     rank = len(stored.shape) if stored is not None and stored.shape is not None else 1
-    return Quant(scales, zeros, node.attributes.get_int("axis", 1) % rank), shift
+    return Quant(scales, zeros, node.attributes.get_int("axis", 1) % rank, block), shift
 
 
 def _activation_quant(node: ir.Node) -> Quant | None:
@@ -400,14 +415,3 @@ def clip_bounds(node: ir.Node) -> tuple[float, float] | None:
             return None
         found.append(float(array.item()))
     return found[0], found[1]
-
-
-def _dequantized(array: npt.NDArray[Any], quant: Quant | None) -> npt.NDArray[Any]:
-    if quant is None:
-        return array
-    shape = [1] * array.ndim
-    if quant.axis is not None:
-        shape[quant.axis] = -1
-    scale, zero = quant.scale.reshape(shape), quant.zero_point.reshape(shape)
-    real: npt.NDArray[Any] = ((array.astype(np.int64) - zero) * scale.astype(np.float64)).astype(np.float32)
-    return real

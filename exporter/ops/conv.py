@@ -10,6 +10,7 @@ from exporter.ops.lowering import NEW, Array, Layout, Lowering, Quant, Tensor
 from exporter.ops.moves import Moves
 from exporter.ops.op import Free, Op
 from exporter.ops.steps import Steps
+from exporter.ops.stored import weight_tensor
 from exporter.ops.windows import Window, image_layout, pad_image, window
 
 __all__ = ["ROWS", "bias_tensor", "convolve", "convolve_volume", "filters_tensor", "split_bias"]
@@ -120,7 +121,7 @@ def filters_tensor(ctx: Lowering, *, depthwise: bool, rank: int) -> Tensor:
         if quant is not None and quant.axis is not None:
             quant = Quant(quant.scale, quant.zero_point, order.index(0))
         name = ctx.node.inputs[1].name if ctx.node.inputs[1] is not None else None
-        tensor = ctx.program.constant(turned, quant, name or "weight")
+        tensor = weight_tensor(ctx, turned, quant, name or "weight", "convolution")
     if rank == 5:
         out, rows, columns, depth, inside = tensor.shape
         tensor = ctx.program.reshape(tensor, [out, rows, columns, depth * inside], frozenset())

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from exporter.ops.carrier import carried, delivering
+from exporter.ops.embedding import look_up
 from exporter.ops.integers import Integers
 from exporter.ops.lowering import NEW, Lowering, Tensor, View, identity
 from exporter.ops.op import STORED, InputRole, Op, Same
@@ -35,7 +36,13 @@ def gather(ctx: Lowering) -> None:
     """GATHER; the axes of the indices take the place of the one they pick from."""
     rank = len(ctx.shape(0))
     axis = ctx.attr("axis", 0) % rank
-    view, places = ctx.input(0), ctx.input(1)
+    places = ctx.input(1)
+    if ctx.storage.keeps != "float":
+        whole = ctx.number(ctx.shape(0)[axis], np.int32)
+        indices = Integers(ctx).cast(positive(ctx, 1, ctx.plain(1), whole), np.int32)
+        if look_up(ctx, indices):
+            return
+    view = ctx.input(0)
     place = view.layout.index(axis)
     more = len(ctx.shape(1)) - 1
     length = Integers(ctx).lengths(view.tensor, [place])

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,20 @@ import onnx_ir as ir
 from exporter import graph
 from exporter.errors import UnsupportedError
 
-__all__ = ["NEW", "Layout", "Lowering", "Operator", "Program", "Quant", "Region", "Tensor", "View", "identity", "mark"]
+__all__ = [
+    "NEW",
+    "Layout",
+    "Lowering",
+    "Operator",
+    "Program",
+    "Quant",
+    "Region",
+    "Storage",
+    "Tensor",
+    "View",
+    "identity",
+    "mark",
+]
 
 Layout = tuple[int, ...]
 NEW = -1
@@ -33,11 +46,15 @@ def identity(rank: int) -> Layout:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Quant:
-    """scale f32 and zero_point of shape [] or [channels] along ``axis`` (of the array or tensor it belongs to)."""
+    """scale f32 and zero_point of shape [] or [channels] along ``axis`` (of the array or tensor it belongs to).
+
+    block  of groups: how many values along ``axis`` share a scale; scale then has the array's shape, that axis divided
+    """
 
     scale: npt.NDArray[np.float32]
     zero_point: npt.NDArray[np.int64]
     axis: int | None = None
+    block: int = 0
 
     def same(self, other: Quant | None) -> bool:
         """Equal numbers?"""
@@ -45,8 +62,35 @@ class Quant:
             other is not None
             and np.array_equal(self.scale, other.scale)
             and np.array_equal(self.zero_point, other.zero_point)
-            and self.axis == other.axis
+            and (self.axis, self.block) == (other.axis, other.block)
         )
+
+    def real(self, integers: Array) -> Array:
+        """The numbers that they stand for, f32."""
+        if self.block:
+            assert self.axis is not None
+            places = np.arange(integers.shape[self.axis]) // self.block
+            scale, zero = (part.take(places, axis=self.axis) for part in (self.scale, self.zero_point))
+        else:
+            shape = [-1 if i == self.axis else 1 for i in range(integers.ndim)]
+            scale, zero = self.scale.reshape(shape), self.zero_point.reshape(shape)
+        result: Array = ((integers.astype(np.int64) - zero) * scale.astype(np.float64)).astype(np.float32)
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How a node that does not run on int8 keeps quantized constant weights, and how narrow any node may.
+
+    keeps     "float": as float numbers; "folded": int8 behind a DEQUANTIZE, which XNNPACK computes once; "hybrid":
+              integers, for a kernel that quantizes its float input in each run
+    few_bits  the plan asked for fewer than 8
+    smallest  the file's size matters more than speed
+    """
+
+    keeps: Literal["float", "folded", "hybrid"] = "float"
+    few_bits: bool = False
+    smallest: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -132,7 +176,7 @@ class Program:
         """A constant tensor; equal ones are shared."""
         key: tuple[object, ...] = (array.dtype.str, array.dtype.name, array.shape, mark(array))
         if quant is not None:
-            key += (quant.scale.tobytes(), quant.zero_point.tobytes(), quant.axis)
+            key += (quant.scale.tobytes(), quant.zero_point.tobytes(), quant.axis, quant.block)
         if key not in self._constants:
             self._constants[key] = Tensor(self.name(stem), array.shape, array.dtype, frozenset(), quant, array)
         return self._constants[key]
@@ -257,7 +301,7 @@ def mark(array: Array) -> object:
 def _moved(quant: Quant | None, old: Layout, new: Layout) -> Quant | None:
     if quant is None or quant.axis is None:
         return quant
-    return Quant(quant.scale, quant.zero_point, new.index(old[quant.axis]))
+    return replace(quant, axis=new.index(old[quant.axis]))
 
 
 class Values:
@@ -304,18 +348,30 @@ class Values:
         raise NotImplementedError
 
 
+_PLAIN = Storage()
+
+
 class Lowering:
     """One node on its way to TFLite.
 
     integer   whether it runs on int8 tensors
     result    the ONNX value that its first output stands for (behind a fused activation)
     fused     fused activation function, by schema name
+    storage   how it keeps its weights
     """
 
     def __init__(
-        self, node: ir.Node, program: Program, values: Values, *, integer: bool, result: ir.Value, fused: str
+        self,
+        node: ir.Node,
+        program: Program,
+        values: Values,
+        *,
+        integer: bool,
+        result: ir.Value,
+        fused: str,
+        storage: Storage = _PLAIN,
     ) -> None:
-        self.node, self.program, self.values = node, program, values
+        self.node, self.program, self.values, self.storage = node, program, values, storage
         self.integer, self.result, self.fused = integer, result, fused
         self._read: set[str] = set()
 
@@ -362,9 +418,7 @@ class Lowering:
         if found is None:
             return None
         array, quant = found
-        if quant is None:
-            return array
-        return _real(array, quant)
+        return array if quant is None else quant.real(array)
 
     def static(self, index: int, name: str, default: Any = None) -> Any:
         """A constant input as a list of Python numbers, or ``default`` when absent; refused when computed."""
@@ -387,11 +441,13 @@ class Lowering:
         return self.input(index, identity(len(self.shape(index)))).tensor
 
     def weights(self, index: int) -> tuple[Array, Quant | None] | None:
-        """A constant input in ONNX order: integers with their Quant in an integer node, else float numbers."""
+        """A constant input in ONNX order: integers with their Quant in a node that keeps them, else float numbers."""
         found = self.values.constant(self.node.inputs[index]) if self.has(index) else None
         if found is None or self.integer or found[1] is None:
             return found
-        return _real(found[0], found[1]), None
+        if index == 1 and self.storage.keeps != "float":
+            return found
+        return found[1].real(found[0]), None
 
     def output(self, layout: Layout | None = None, index: int = 0, shape: Sequence[int] | None = None) -> Tensor:
         """The tensor for an output in ``layout`` (default: ONNX order); ``bind`` is done."""
@@ -436,12 +492,3 @@ class Lowering:
         if value is None:
             raise self.refuse("", f"input {index} is missing")
         return value
-
-
-def _real(array: Array, quant: Quant) -> Array:
-    shape = [1] * array.ndim
-    if quant.axis is not None:
-        shape[quant.axis] = -1
-    scale, zero = quant.scale.reshape(shape), quant.zero_point.reshape(shape)
-    result: Array = ((array.astype(np.int64) - zero) * scale.astype(np.float64)).astype(np.float32)
-    return result

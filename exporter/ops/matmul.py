@@ -14,6 +14,7 @@ from exporter.ops.conv import bias_tensor
 from exporter.ops.expansion import Expansion, Operand
 from exporter.ops.lowering import NEW, Array, Layout, Lowering, Quant, Tensor, View, identity
 from exporter.ops.op import Free, Op
+from exporter.ops.stored import weight_tensor
 
 __all__ = ["ROWS", "plain_gemm"]
 
@@ -83,7 +84,10 @@ def _is_constant(value: ir.Value | None) -> bool:
 
 
 def _other_axis(quant: Quant | None) -> Quant | None:
-    return quant if quant is None or quant.axis is None else Quant(quant.scale, quant.zero_point, 1 - quant.axis)
+    if quant is None or quant.axis is None:
+        return quant
+    scale, zero_point = (quant.scale.T, quant.zero_point.T) if quant.block else (quant.scale, quant.zero_point)
+    return Quant(scale, zero_point, 1 - quant.axis, quant.block)
 
 
 def _rows(ctx: Lowering, rank: int) -> View:
@@ -100,9 +104,15 @@ def _fully_connected(
     order = ctx.values.flat_order(ctx.node.inputs[0])  # a feature map flattened channels-last
     value = ctx.node.inputs[1]
     name = (value.name if value is not None else None) or "weight"
-    filters = ctx.program.constant(weight if order is None else weight[:, order], quant, name)
+    if order is not None:
+        if quant is not None and quant.block:  # the new order takes groups apart
+            weight, quant = quant.real(weight), None
+        weight = weight[:, order]
+    filters = weight_tensor(ctx, np.ascontiguousarray(weight), quant, name, "linear")
     result = ctx.output(layout)
     fields = {"fusedActivationFunction": ctx.fused, "keepNumDims": len(result.shape) > 2}
+    if filters.quant is not None and source.quant is None:
+        fields["asymmetricQuantizeInputs"] = True  # as XNNPACK does it in any case
     ctx.emit("FULLY_CONNECTED", [source, filters, bias], [result], "FullyConnectedOptions", **fields)
 
 
