@@ -114,7 +114,8 @@ def run(
     if "onnxruntime" in recipe.targets.runtimes:
         files["onnxruntime"] = packing.onnx_bytes(emit_onnx(quantized, plan))
     if "tflite" in recipe.targets.runtimes:
-        files["tflite"] = emit_tflite(quantized, channels_last=channels_last)
+        smallest = recipe.targets.prefer == "size"
+        files["tflite"] = emit_tflite(quantized, plan, channels_last=channels_last, smallest=smallest)
     artifacts = packing.artifacts(files, model, quantized, plan, channels_last=channels_last)
     samples = evaluation or calibration
     golden = packing.golden(artifacts, inputs, recipe, samples, _GOLDEN)

@@ -187,6 +187,10 @@ class Targets(Table, frozen=True):
         msgspec.field(default_factory=lambda: ["onnxruntime", "tflite"])
     )
 
+    prefer: Annotated[
+        Literal["speed", "size"], _says("where one costs the other: 4-bit convolutions in TFLite are slow")
+    ] = "speed"
+
     def __post_init__(self) -> None:
         if len(set(self.runtimes)) < len(self.runtimes) or len(set(self.names)) < len(self.names):
             raise ValueError("a name stands twice in a list")
