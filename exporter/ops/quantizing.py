@@ -125,7 +125,8 @@ def _leaves(node: ir.Node) -> bool:
     if graph.constant(stored) is not None:
         scale = graph.constant(node.inputs[1])
         known = stored.dtype is not None and stored.dtype.numpy().name in _WEIGHTS
-        return known and scale is not None and scale.ndim <= 1 and scale.dtype == np.float32
+        by_block = node.attributes.get_int("block_size", 0) > 0
+        return known and scale is not None and (scale.ndim <= 1 or by_block) and scale.dtype == np.float32
     maker = stored.producer()
     if maker is not None and maker.op_type == "Identity" and graph.constant(maker.inputs[0]) is not None:
         return True  # a constant from the next round on
