@@ -16,6 +16,7 @@ _DENSE = 1 << 17  # values that all go into the histogram; after them, every ste
 _PER_SAMPLE = 1 << 10  # about so many values of one sample from then on
 _FLAT = 2.0**-12  # least width of the histogram as a share of the largest magnitude
 _TINY = 2.0**-100
+_MOST = 1 << 62  # merging more bins than there are leaves one on either side of zero, whatever the factor
 
 Float32 = npt.NDArray[np.float32]
 
@@ -78,7 +79,7 @@ class Histogram:
         """Merge bins until [low, high] fits, then let the first one hold ``low``."""
         width, first = _grid(self.low, self.high)
         if self.width:
-            ratio = round(width / self.width)
+            ratio = min(round(width / self.width), _MOST)
             new = (self.first + np.arange(BINS)) // ratio - first
             held = self.counts > 0  # empty bins may lie beyond the new window
             counts = np.zeros(BINS, np.int64)
