@@ -13,6 +13,7 @@ import onnx_ir.passes.common as common_passes
 from exporter.errors import GraphError
 
 __all__ = [
+    "KEEP_FLOAT",
     "add_initializer",
     "attribute",
     "constant",
@@ -25,6 +26,8 @@ __all__ = [
     "shape_of",
     "verify",
 ]
+
+KEEP_FLOAT = "kbit.keep_float"  # metadata of a node that must not be quantized: the reason
 
 
 def constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:

@@ -24,6 +24,7 @@ __all__ = [
     "codes",
     "dequantize",
     "grouped",
+    "neighbours",
     "of_groups",
     "pack_bits",
     "pack_planes",
@@ -121,6 +122,19 @@ def round_to(
             steps = np.rint(real.astype(np.float32) / scale)
     steps = np.clip(steps + zero.astype(steps.dtype), scheme.qmin, scheme.qmax)
     return steps.astype(np.int32)
+
+
+def neighbours(
+    real: _Float, scale: npt.NDArray[np.float32], zero: npt.NDArray[np.int32], scheme: Scheme | Codebook
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """The integers below and above each value; beyond an end of the grid, the last two. low < high always."""
+    steps = real.astype(np.float32) / scale
+    if isinstance(scheme, Codebook):
+        levels = np.asarray(scheme.levels, np.int32)
+        place = np.clip(np.searchsorted(levels, steps, side="right") - 1, 0, len(levels) - 2)
+        return levels[place], levels[place + 1]
+    low = np.clip(np.floor(steps) + zero, scheme.qmin, scheme.qmax - 1).astype(np.int32)
+    return low, low + 1
 
 
 def dequantize(integers: npt.NDArray[np.integer], q: QParams) -> npt.NDArray[np.float32]:

@@ -13,7 +13,6 @@ import onnx_ir as ir
 import targets
 from exporter import bundle as bundles
 from exporter import language, packing, parity, reference
-from exporter.calibration import OBSERVERS, calibrate
 from exporter.data import Dataset, check_labels, open_dataset
 from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import emit_tflite, refuse_unknown
@@ -21,10 +20,10 @@ from exporter.errors import MissingError, RecipeError
 from exporter.lm.checkpoint import is_checkpoint
 from exporter.loading import Loaded, Parity, load_with_parity
 from exporter.preparing import INT8_PASSES, prepare
-from exporter.quantize import FLOAT_WEIGHTS, apply, make_plan, planned_activations
+from exporter.quantization import Quantized, quantize
+from exporter.quantize import FLOAT_WEIGHTS, apply
 from exporter.recipe import InputSpec, Model, Recipe, with_arguments
-from exporter.rounding import round_weights
-from exporter.types import Plan, Rounded, TensorStats
+from exporter.types import Plan, Rounded
 
 if TYPE_CHECKING:
     import torch
@@ -93,21 +92,11 @@ def run(
     if "tflite" in recipe.targets.runtimes:
         refuse_unknown(model)
     _check_evaluation(recipe, evaluation, model)
-    stats: dict[str, TensorStats] = {}
-    rounded = Rounded(Plan({}), {})
+    found = Quantized(model, {}, Rounded(Plan({}), {}))
     if integer:
-        watched = planned_activations(model, recipe.quantize)
-        if watched:
-            assert calibration is not None
-            told = calibration.count
-            batches = calibration.batches(recipe.data.batch_size)
-            stats = calibrate(model, batches, values=watched, progress=lambda done: progress("calibrate", done, told))
-        progress("plan", 0, None)
-        observe = OBSERVERS[recipe.quantize.observer]
-        plan = make_plan(model, stats, recipe.quantize, observe=observe, samples=calibration is not None)
-        rounded = _round(recipe, model, plan, calibration, progress)
-    plan = rounded.plan
-    quantized = apply(model, rounded, io=recipe.quantize.io)
+        found = _quantize(recipe, model, calibration, progress)
+    plan = found.rounded.plan
+    quantized = apply(found.model, found.rounded, io=recipe.quantize.io)
     progress("emit", 0, None)
     channels_last = any(len(spec.shape) == 4 for spec in inputs.values())
     files = {"float": packing.onnx_bytes(emit_onnx(model))}
@@ -120,7 +109,7 @@ def run(
     samples = evaluation or calibration
     golden = packing.golden(artifacts, inputs, recipe, samples, _GOLDEN)
     bundle = packing.pack(out, recipe, inputs, artifacts, golden, evaluation, model, plan)
-    _analyse(bundle, model, apply(model, rounded), plan, stats, samples or golden, loaded.parity)
+    _analyse(bundle, found, samples or golden, loaded.parity)
     if {"onnxruntime", "tflite"} <= set(files) and plan.tensors:
         parity.certify(bundle.path, samples=_CERTIFIED, others=False, progress=progress)
     result = check(bundle.path, progress=progress)
@@ -220,34 +209,31 @@ def _check_evaluation(recipe: Recipe, evaluation: Dataset | None, model: ir.Mode
         check_labels(evaluation.labels, classes, evaluation.where)
 
 
-def _round(recipe: Recipe, model: ir.Model, plan: Plan, calibration: Dataset | None, progress: Progress) -> Rounded:
+def _quantize(recipe: Recipe, model: ir.Model, calibration: Dataset | None, progress: Progress) -> Quantized:
     def batches() -> Iterator[Any]:
         assert calibration is not None
         return calibration.batches(recipe.data.batch_size)
 
-    def told(done: int, total: int) -> None:
-        progress("round", done, total)
-
-    return round_weights(model, plan, batches if calibration else None, progress=told, seed=recipe.seed)
+    count = None if calibration is None else calibration.count
+    given = None if calibration is None else batches
+    return quantize(model, recipe.quantize, given, count=count, progress=progress, seed=recipe.seed)
 
 
 def _analyse(
     bundle: bundles.Bundle,
-    model: ir.Model,
-    quantized: ir.Model,
-    plan: Plan,
-    stats: Mapping[str, TensorStats],
+    found: Quantized,
     samples: Dataset | Mapping[str, np.ndarray],
     parity: Parity | None,
 ) -> None:
     """analysis.json: each layer's error, the worst tensors' histograms, parity with torch."""
-    layers = []
+    layers, plan = [], found.rounded.plan
     if plan.tensors and isinstance(samples, Dataset):
-        layers = reference.layer_errors(model, quantized, plan, _first(samples.batches(8), _ANALYSED // 8))
+        quantized = apply(found.model, found.rounded)
+        layers = reference.layer_errors(found.model, quantized, plan, _first(samples.batches(8), _ANALYSED // 8))
     worst = sorted(layers, key=lambda layer: layer.sqnr_db)[:_DRAWN]
     body = {
         "layers": [asdict(layer) for layer in layers],
-        "histograms": [packing.histogram(layer.value, stats[layer.value], plan) for layer in worst],
+        "histograms": [packing.histogram(layer.value, found.stats[layer.value], plan) for layer in worst],
         "parity": None if parity is None else asdict(parity),
     }
     bundles.add_result(bundle.path, "analysis.json", body)

@@ -29,6 +29,7 @@ RANKS = (
     ("content", "control"),
     ("ops",),
     ("loading", "preparing", "data", "calibration", "rounding", "quantize", "emit", "reference", "bundle"),
+    ("quantization",),
     ("search", "finetune", "lm"),
     ("report", "inspection", "packing", "parity", "comparison"),
     ("conversion",),

@@ -7,22 +7,26 @@ from collections.abc import Callable, Mapping, Sequence
 import onnx_ir as ir
 
 from exporter import graph
-from exporter.errors import RecipeError
+from exporter.errors import DataError, RecipeError
 from exporter.preparing.arithmetic import arithmetic
 from exporter.preparing.averages import averages
 from exporter.preparing.batch_norm import batch_norm
 from exporter.preparing.blocks import blocks
 from exporter.preparing.clean import clean
+from exporter.preparing.equalize import equalize
 from exporter.preparing.fold import fold
 from exporter.preparing.gemm import gemm
 from exporter.preparing.int8_forms import int8_forms
 from exporter.preparing.movement import movement
 from exporter.preparing.pooling import pooling
+from exporter.preparing.rotate import rotate
+from exporter.preparing.smooth import smooth, smoothed_values
 from exporter.preparing.transformer import transformer
 from exporter.preparing.transposed import transposed
 from exporter.preparing.unshare import unshare
+from exporter.types import TensorStats
 
-__all__ = ["INT8_PASSES", "PASSES", "prepare"]
+__all__ = ["INT8_PASSES", "PASSES", "WEIGHT_PASSES", "condition", "prepare"]
 
 PASSES: Mapping[str, Callable[[ir.Model], None]] = {
     "fold": fold,
@@ -43,6 +47,35 @@ PASSES: Mapping[str, Callable[[ir.Model], None]] = {
 _INT8 = {"int8_forms", "averages", "transposed"}
 INT8_PASSES: tuple[str, ...] = tuple(PASSES)
 _FLOAT_PASSES: tuple[str, ...] = tuple(name for name in PASSES if name not in _INT8)
+WEIGHT_PASSES: tuple[str, ...] = ("equalize", "smooth", "rotate")
+
+
+def condition(
+    model: ir.Model,
+    passes: Sequence[str],
+    observe: Callable[[ir.Model, Sequence[str]], Mapping[str, TensorStats]] | None = None,
+) -> ir.Model:
+    """A new graph that computes the same with weights and activations that are easier to quantize.
+
+    passes   names from WEIGHT_PASSES, run in the order given
+    observe  statistics of the named activations of a graph; "smooth" asks for them
+    Raises RecipeError for an unknown pass, and DataError for "smooth" without samples.
+    """
+    result = model.clone()
+    for name in passes:
+        match name:
+            case "equalize":
+                equalize(result)
+            case "smooth":
+                if observe is None:
+                    raise DataError("pass 'smooth' needs calibration samples", "give data.calibration, or leave it out")
+                smooth(result, observe(result, smoothed_values(result)))
+            case "rotate":
+                rotate(result)
+            case _:
+                raise RecipeError(f"quantize.passes: unknown pass {name!r}", f"known: {', '.join(WEIGHT_PASSES)}")
+        graph.verify(result, f"pass {name}")
+    return result
 
 
 def prepare(model: ir.Model, passes: Sequence[str] | None = None) -> ir.Model:

@@ -47,6 +47,9 @@ def _embeddings(quantize: Quantize) -> str:
 
 
 def _wish(node: ir.Node, wish: Wish, quantize: Quantize) -> Wish:
+    kept = node.metadata_props.get(graph.KEEP_FLOAT)
+    if kept is not None:
+        return replace(wish, weights="float", activations="float", source=kept)
     for pattern in quantize.keep_float:
         if fnmatchcase(graph.node_name(node), pattern):
             return replace(wish, weights="float", activations="float", source=f"quantize.keep_float {pattern!r}")

@@ -123,7 +123,7 @@ Weights = Literal[
 ]  # fmt: skip
 Activations = Literal["int8", "int16", "dynamic", "float"]
 Granularity = Literal["channel", "tensor"] | Annotated[int, msgspec.Meta(ge=16, le=1024)]
-Rounder = Literal["auto", "nearest", "mse", "gptq"]
+Rounder = Literal["auto", "nearest", "mse", "hqq", "gptq", "adaround"]
 
 
 class Override(Table, frozen=True):
@@ -158,7 +158,10 @@ class Quantize(Table, frozen=True):
     rounder: Annotated[Rounder, _says("how weights are rounded; auto: what serves their width best")] = "auto"
     io: Annotated[Literal["float32", "int8"], _says("type of the artifacts' inputs and outputs")] = "float32"
     keep_float: Annotated[list[str], _says("nodes that stay in float: name patterns (fnmatch)")] = []
-    passes: Annotated[list[str], _says("weight passes before quantization, in order")] = []
+    passes: Annotated[
+        list[Literal["equalize", "smooth", "rotate"]],
+        _says("before quantization, in order: cross-layer equalization, SmoothQuant, Hadamard rotation"),
+    ] = []
     override: Annotated[list[Override], _says("other wishes for some nodes")] = []
 
 

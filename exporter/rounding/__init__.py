@@ -14,7 +14,9 @@ import onnx_ir as ir
 
 from exporter import graph, grid
 from exporter.errors import DataError, PlanError
+from exporter.rounding.adaround import adaround
 from exporter.rounding.gptq import gptq
+from exporter.rounding.hqq import hqq
 from exporter.rounding.mse import mse
 from exporter.rounding.nearest import nearest
 from exporter.rounding.sequential import LayerRounder, WeightRounder, sequential
@@ -24,8 +26,8 @@ __all__ = ["LAYER_ROUNDERS", "WEIGHT_ROUNDERS", "Batches", "LayerRounder", "Weig
 
 Batches = Callable[[], Iterable[Mapping[str, npt.NDArray[np.generic]]]]
 
-WEIGHT_ROUNDERS: Mapping[str, WeightRounder] = {"nearest": nearest, "mse": mse}
-LAYER_ROUNDERS: Mapping[str, LayerRounder] = {"gptq": gptq}
+WEIGHT_ROUNDERS: Mapping[str, WeightRounder] = {"nearest": nearest, "mse": mse, "hqq": hqq}
+LAYER_ROUNDERS: Mapping[str, LayerRounder] = {"gptq": gptq, "adaround": adaround}
 
 
 def round_weights(

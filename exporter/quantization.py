@@ -1,0 +1,61 @@
+"""From a prepared float graph and the recipe's wishes to a plan with its integers: the stages between load and emit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from exporter.calibration import OBSERVERS, calibrate
+from exporter.preparing import condition
+from exporter.quantize import make_plan, planned_activations
+from exporter.recipe import Quantize
+from exporter.rounding import round_weights
+from exporter.types import Rounded, TensorStats
+
+__all__ = ["Batches", "Progress", "Quantized", "quantize"]
+
+Batches = Callable[[], Iterable[Mapping[str, npt.NDArray[np.generic]]]]  # the calibration samples, anew for each call
+Progress = Callable[[str, int, int | None], None]  # stage, done, total
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantized:
+    """model: the float graph that was planned (after the weight passes). ``apply(model, rounded)`` is the QDQ graph."""
+
+    model: ir.Model
+    stats: Mapping[str, TensorStats]
+    rounded: Rounded
+
+
+def quantize(
+    model: ir.Model,
+    wishes: Quantize,
+    batches: Batches | None = None,
+    *,
+    count: int | None = None,
+    progress: Progress = lambda stage, done, total: None,
+    seed: int = 0,
+) -> Quantized:
+    """Weight passes, calibration, plan, rounding.
+
+    model    prepared with INT8_PASSES (not changed)
+    batches  calibration samples; None where nothing asks for any
+    count    how many there are, for the progress
+    Raises KbitError: whatever the stages raise.
+    """
+
+    def observed(graph: ir.Model, values: Sequence[str]) -> dict[str, TensorStats]:
+        assert batches is not None
+        return calibrate(graph, batches(), values=values, progress=lambda done: progress("calibrate", done, count))
+
+    model = condition(model, wishes.passes, observed if batches is not None else None)
+    watched = planned_activations(model, wishes)
+    stats = observed(model, watched) if watched and batches is not None else {}
+    progress("plan", 0, None)
+    plan = make_plan(model, stats, wishes, observe=OBSERVERS[wishes.observer], samples=batches is not None)
+    told = lambda done, total: progress("round", done, total)  # noqa: E731
+    return Quantized(model, stats, round_weights(model, plan, batches, progress=told, seed=seed))
