@@ -11,6 +11,7 @@ from exporter.ops.lowering import Array, Lowering
 from exporter.ops.moves import Moves
 from exporter.ops.op import Float, Op
 from exporter.ops.steps import Steps
+from exporter.ops.widened import REAL, REALS, widened
 
 __all__ = ["ROWS"]
 
@@ -67,4 +68,12 @@ def _contributions(lines: Sequence[Array], sizes: Sequence[int]) -> tuple[Array,
     return index, held
 
 
-ROWS = (Op("Col2Im", Float("no integer kernel in either runtime"), ("activation", "static"), lower=col2im),)
+ROWS = (
+    Op(
+        "Col2Im",
+        Float("no integer kernel in either runtime"),
+        ("activation", "static"),
+        lower=widened(col2im, REAL),
+        types=REALS,
+    ),
+)

@@ -11,6 +11,7 @@ from exporter.ops.moves import Moves
 from exporter.ops.op import Free, Op
 from exporter.ops.steps import Steps
 from exporter.ops.stored import weight_tensor
+from exporter.ops.widened import REAL, REALS, widened
 from exporter.ops.windows import Window, image_layout, pad_image, window
 
 __all__ = ["ROWS", "bias_tensor", "convolve", "convolve_volume", "filters_tensor", "split_bias"]
@@ -174,8 +175,9 @@ ROWS = (
         Free(),
         ("activation", "weight", "bias"),
         weight_axis=lambda node: 0,
-        lower=conv,
+        lower=widened(conv, REAL),
         fuses=True,
+        types=REALS,
         int8_when=_symmetric_weights,
     ),
 )

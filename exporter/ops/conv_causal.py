@@ -7,6 +7,7 @@ from exporter.ops.lowering import NEW, Layout, Lowering
 from exporter.ops.moves import Moves
 from exporter.ops.op import Float, Op
 from exporter.ops.steps import Steps
+from exporter.ops.widened import REAL, REALS, widened
 from exporter.ops.windows import Window
 
 __all__ = ["ROWS"]
@@ -44,6 +45,7 @@ ROWS = (
         "CausalConvWithState",
         Float("no integer kernel in ONNX Runtime"),
         ("activation", "weight", "bias", "activation"),
-        lower=causal_conv,
+        lower=widened(causal_conv, REAL),
+        types=REALS,
     ),
 )

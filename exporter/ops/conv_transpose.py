@@ -16,6 +16,7 @@ from exporter.ops.moves import Moves
 from exporter.ops.op import Float, Op
 from exporter.ops.phases import POINT, Axis, axes_of, phases_of
 from exporter.ops.steps import Steps
+from exporter.ops.widened import REAL, REALS, widened
 from exporter.ops.windows import Pads, Window, image_layout
 
 __all__ = ["ROWS"]
@@ -163,6 +164,7 @@ ROWS = (
         "ConvTranspose",
         Float("ONNX Runtime has no integer ConvTranspose"),
         ("activation", "weight", "bias"),
-        lower=conv_transpose,
+        lower=widened(conv_transpose, REAL),
+        types=REALS,
     ),
 )

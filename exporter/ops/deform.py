@@ -11,6 +11,7 @@ from exporter.ops.moves import Moves
 from exporter.ops.op import Float, Op
 from exporter.ops.sampling import bordered, clip, sample
 from exporter.ops.steps import Steps
+from exporter.ops.widened import REAL, REALS, widened
 from exporter.ops.windows import Window, window
 
 __all__ = ["ROWS"]
@@ -105,6 +106,7 @@ ROWS = (
         "DeformConv",
         Float("no integer kernel in either runtime"),
         ("activation", "weight", "activation", "bias", "activation"),
-        lower=deform_conv,
+        lower=widened(deform_conv, REAL),
+        types=REALS,
     ),
 )

@@ -11,6 +11,7 @@ from exporter.ops.moves import Moves
 from exporter.ops.op import Float, Op
 from exporter.ops.sampling import bordered, clip, sample
 from exporter.ops.steps import Steps
+from exporter.ops.widened import REAL, REALS, widened
 from exporter.ops.windows import image_layout
 
 __all__ = ["ROWS"]
@@ -111,6 +112,12 @@ def affine_grid(ctx: Lowering) -> None:
 _NO_INTEGER = Float("no integer kernel in either runtime")
 
 ROWS = (
-    Op("GridSample", _NO_INTEGER, ("activation", "activation"), lower=grid_sample),
-    Op("AffineGrid", _NO_INTEGER, ("activation", "static"), lower=affine_grid),
+    Op(
+        "GridSample",
+        _NO_INTEGER,
+        ("activation", "activation"),
+        lower=widened(grid_sample, REAL),
+        types=REALS,
+    ),
+    Op("AffineGrid", _NO_INTEGER, ("activation", "static"), lower=widened(affine_grid, REAL), types=REALS),
 )

@@ -10,6 +10,7 @@ from exporter.ops.elementwise import aligned
 from exporter.ops.lowering import NEW, Layout, Lowering, Tensor, View
 from exporter.ops.op import Float, Op
 from exporter.ops.steps import Operand, Steps
+from exporter.ops.widened import REAL, REALS, widened
 
 __all__ = ["NO_INTEGER", "ROWS", "by_channel", "chain", "deviation"]
 
@@ -110,7 +111,27 @@ def by_channel(ctx: Lowering, index: int, layout: Layout) -> Tensor:
 
 
 ROWS = (
-    Op("LayerNormalization", NO_INTEGER, ("activation", "static"), lower=layer_norm, ignores=("stash_type",)),
-    Op("RMSNormalization", NO_INTEGER, ("activation", "static"), lower=rms_norm, ignores=("stash_type",)),
-    Op("BatchNormalization", Float("not folded into a convolution"), ("activation", "static"), lower=batch_norm),
+    Op(
+        "LayerNormalization",
+        NO_INTEGER,
+        ("activation", "static"),
+        lower=widened(layer_norm, REAL),
+        types=REALS,
+        ignores=("stash_type",),
+    ),
+    Op(
+        "RMSNormalization",
+        NO_INTEGER,
+        ("activation", "static"),
+        lower=widened(rms_norm, REAL),
+        types=REALS,
+        ignores=("stash_type",),
+    ),
+    Op(
+        "BatchNormalization",
+        Float("not folded into a convolution"),
+        ("activation", "static"),
+        lower=widened(batch_norm, REAL),
+        types=REALS,
+    ),
 )

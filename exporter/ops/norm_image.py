@@ -11,6 +11,7 @@ from exporter.ops.lowering import Layout, Lowering, Tensor, identity
 from exporter.ops.norm import NO_INTEGER, by_channel, chain, deviation
 from exporter.ops.op import Op
 from exporter.ops.steps import Steps
+from exporter.ops.widened import REAL, REALS, widened
 
 __all__ = ["ROWS"]
 
@@ -109,16 +110,29 @@ def lrn(ctx: Lowering) -> None:
 
 
 ROWS = (
-    Op("InstanceNormalization", NO_INTEGER, ("activation", "static"), lower=instance_norm),
+    Op(
+        "InstanceNormalization",
+        NO_INTEGER,
+        ("activation", "static"),
+        lower=widened(instance_norm, REAL),
+        types=REALS,
+    ),
     Op(
         "GroupNormalization",
         NO_INTEGER,
         ("activation", "static"),
-        lower=group_norm,
+        lower=widened(group_norm, REAL),
+        types=REALS,
         infer=like_first,
         ignores=("stash_type",),
     ),
-    Op("LpNormalization", NO_INTEGER, lower=lp_norm),
-    Op("MeanVarianceNormalization", NO_INTEGER, lower=mean_variance_norm, infer=like_first),
-    Op("LRN", NO_INTEGER, lower=lrn),
+    Op("LpNormalization", NO_INTEGER, lower=widened(lp_norm, REAL), types=REALS),
+    Op(
+        "MeanVarianceNormalization",
+        NO_INTEGER,
+        lower=widened(mean_variance_norm, REAL),
+        types=REALS,
+        infer=like_first,
+    ),
+    Op("LRN", NO_INTEGER, lower=widened(lrn, REAL), types=REALS),
 )

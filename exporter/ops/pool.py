@@ -18,6 +18,7 @@ from exporter.ops.moves import Moves
 from exporter.ops.op import Float, Op, Same
 from exporter.ops.pool_indices import max_pool_with_indices, max_unpool, unpooled
 from exporter.ops.steps import Steps
+from exporter.ops.widened import REAL, REALS, widened
 from exporter.ops.windows import Pads, Window, clamped, image_layout, pad_image, window
 
 __all__ = ["ROWS"]
@@ -220,18 +221,33 @@ ROWS = (
     Op(
         "MaxPool",
         Same(),
-        lower=max_pool,
+        lower=widened(max_pool, REAL),
         fuses=True,
-        types=("float32", "int8", "uint8"),
+        types=("float32", "int8", "uint8", *REAL),
         ignores=("ceil_mode", "storage_order"),
     ),
-    Op("AveragePool", Same(), lower=average_pool, fuses=True, int8_when=_average_int8, ignores=("ceil_mode",)),
-    Op("LpPool", Float("no integer kernel in either runtime"), lower=lp_pool, ignores=("ceil_mode",)),
+    Op(
+        "AveragePool",
+        Same(),
+        lower=widened(average_pool, REAL),
+        fuses=True,
+        types=REALS,
+        int8_when=_average_int8,
+        ignores=("ceil_mode",),
+    ),
+    Op(
+        "LpPool",
+        Float("no integer kernel in either runtime"),
+        lower=widened(lp_pool, REAL),
+        types=REALS,
+        ignores=("ceil_mode",),
+    ),
     Op(
         "MaxUnpool",
         Float("places elements by index"),
         ("activation", "static", "static"),
-        lower=max_unpool,
+        lower=widened(max_unpool, REAL),
+        types=REALS,
         infer=unpooled,
     ),
 )

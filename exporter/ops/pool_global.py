@@ -7,6 +7,7 @@ from collections.abc import Callable
 from exporter.ops.lowering import Lowering
 from exporter.ops.op import Float, Free, Op, Same
 from exporter.ops.steps import Steps
+from exporter.ops.widened import REAL, REALS, widened
 
 __all__ = ["ROWS"]
 
@@ -42,7 +43,12 @@ def global_lp_pool(ctx: Lowering) -> None:
 
 
 ROWS = (
-    Op("GlobalMaxPool", Same(), lower=global_pool("REDUCE_MAX")),
-    Op("GlobalAveragePool", Free(), lower=global_pool("MEAN")),
-    Op("GlobalLpPool", Float("no integer kernel in either runtime"), lower=global_lp_pool),
+    Op("GlobalMaxPool", Same(), lower=widened(global_pool("REDUCE_MAX"), REAL), types=REALS),
+    Op("GlobalAveragePool", Free(), lower=widened(global_pool("MEAN"), REAL), types=REALS),
+    Op(
+        "GlobalLpPool",
+        Float("no integer kernel in either runtime"),
+        lower=widened(global_lp_pool, REAL),
+        types=REALS,
+    ),
 )

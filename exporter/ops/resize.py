@@ -18,6 +18,7 @@ from exporter.ops.moves import Moves
 from exporter.ops.op import Op, Same
 from exporter.ops.resample import Axis, Filter, nearest, outside, source, weights
 from exporter.ops.steps import Steps
+from exporter.ops.widened import REAL, widened
 from exporter.ops.windows import image_layout
 
 __all__ = ["ROWS"]
@@ -257,8 +258,8 @@ ROWS = (
         "Resize",
         Same(),
         ("activation", "static"),
-        lower=resize,
-        types=("float32", "int8", "uint8", "int32", "int64", "bool"),
+        lower=widened(resize, REAL),
+        types=("float32", "int8", "uint8", "int32", "int64", "bool", *REAL),
         int8_when=_resize_int8,
     ),
 )

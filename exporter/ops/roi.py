@@ -9,6 +9,7 @@ from exporter.ops.moves import Moves
 from exporter.ops.op import Float, Op
 from exporter.ops.sampling import clip
 from exporter.ops.steps import Steps
+from exporter.ops.widened import REAL, REALS, widened
 
 __all__ = ["ROWS"]
 
@@ -86,6 +87,7 @@ ROWS = (
         "RoiAlign",
         Float("no integer kernel in either runtime"),
         ("activation", "activation", "static"),
-        lower=roi_align,
+        lower=widened(roi_align, REAL),
+        types=REALS,
     ),
 )

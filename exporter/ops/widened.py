@@ -12,14 +12,15 @@ from typing import Literal
 
 import numpy as np
 
-from exporter.ops.lowering import Array, Layout, Lowering, Tensor, View
+from exporter.ops.lowering import Array, Layout, Lowering, Quant, Tensor, View
 
-__all__ = ["BOUNDS", "BOUNDS_TAKE", "EXACT", "ORDER", "REAL", "RING", "Lower", "Turns", "widened"]
+__all__ = ["BOUNDS", "BOUNDS_TAKE", "EXACT", "ORDER", "REAL", "REALS", "RING", "Lower", "Turns", "widened"]
 
 Lower = Callable[[Lowering], None]
 Turns = Mapping[str, tuple[Literal["CAST", "BITCAST", "ORDER"], str]]
 
 REAL: Turns = {"float16": ("CAST", "float32"), "bfloat16": ("CAST", "float32")}
+REALS = ("float32", *REAL)
 _SMALL: Turns = dict.fromkeys(("int8", "uint8", "int16", "uint16"), ("CAST", "int32"))
 # for +, -, * and bits: any type of the same width will do
 RING: Turns = {**REAL, **_SMALL, "uint32": ("BITCAST", "int32"), "uint64": ("BITCAST", "int64")}
@@ -68,6 +69,12 @@ class _Widened(Lowering):
         array = super().const(index)
         turn = None if array is None else self.turns.get(array.dtype.name)
         return array if array is None or turn is None else _turned(array, *turn)
+
+    def weights(self, index: int) -> tuple[Array, Quant | None] | None:
+        """As they are, or turned."""
+        found = super().weights(index)
+        turn = None if found is None else self.turns.get(found[0].dtype.name)
+        return found if found is None or turn is None else (_turned(found[0], *turn), found[1])
 
     def output(self, layout: Layout | None = None, index: int = 0, shape: Sequence[int] | None = None) -> Tensor:
         """The tensor itself, or a wider one in front of it."""
