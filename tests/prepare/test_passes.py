@@ -223,6 +223,18 @@ def test_transposed_convolutions_in_int8(attributes, expected):
     np.testing.assert_allclose(run(prepared, feeds)["y"], run(model, feeds)["y"], rtol=1e-5, atol=1e-5)
 
 
+def test_transposed_convolution_of_a_signal_in_int8():
+    model = model_of(
+        "main (float[N,4,9] x) => (float[N,A,B] y) { y = ConvTranspose<strides=[3], pads=[1,2]>(x, w, b) }",
+        w=noise(4, 5, 4),
+        b=noise(5),
+    )
+    prepared = prepare(model, INT8_PASSES)
+    assert [n.op_type for n in prepared.graph] == ["Conv", "Reshape", "Transpose", "Reshape", "Slice"]
+    feeds = {"x": noise(2, 4, 9)}
+    np.testing.assert_allclose(run(prepared, feeds)["y"], run(model, feeds)["y"], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("attributes", "kind"),
     [
