@@ -31,6 +31,7 @@ RANKS = (
     ("loading", "preparing", "data", "calibration", "rounding", "quantize", "emit", "reference", "bundle"),
     ("quantization",),
     ("search", "finetune", "lm"),
+    ("law",),
     ("report", "inspection", "packing", "parity", "comparison"),
     ("conversion",),
     ("language",),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from typer.exceptions import TyperException
 
-from exporter.cli import language
+from exporter.cli import language, law
 from exporter.cli.app import app
 from exporter.errors import KbitError
 from targets import TargetError
@@ -20,6 +20,7 @@ from targets import TargetError
 __all__ = ["main"]
 
 app.command()(language.generate)
+app.command()(law.law)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

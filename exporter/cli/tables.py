@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from exporter.conversion import Converted
+    from exporter.law import Law
     from exporter.parity import Certificate
     from exporter.pipeline import Outcome
     from targets import Target
@@ -302,3 +303,15 @@ def target_facts(found: Target) -> dict[str, Any]:
     """Plain data; what is not known is left out."""
     facts = {key: value for key, value in dataclasses.asdict(found).items() if value not in (None, "", (), {})}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in facts.items()}
+
+
+def law(found: Law) -> RenderableType:
+    """Every point; those on the frontier are marked."""
+    table = _table("model", "bits", "group", "rounder", "weights", "file", "loss", "metric", "frontier")
+    best = {result.key for result in found.frontier}
+    for result in found.results:
+        row = result.member, result.bits, str(result.group or "channel"), result.rounder
+        sizes = _size(result.weight_bits / 8), _size(result.file_bytes)
+        figures = _number(result.loss, 4), _number(result.metric, 4)
+        table.add_row(*row, *sizes, *figures, "*" if result.key in best else "")
+    return table

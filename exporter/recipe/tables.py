@@ -14,6 +14,7 @@ __all__ = [
     "Granularity",
     "InputSpec",
     "Language",
+    "Law",
     "LogMel",
     "Model",
     "Override",
@@ -180,6 +181,25 @@ class Language(Table, frozen=True):
     calibration_windows: Annotated[int, _says("calibration windows at most", ge=1)] = 64
 
 
+class Law(Table, frozen=True):
+    """kbit law: a family of models at every width."""
+
+    members: Annotated[
+        list[str], _says("the models, smallest first: checkpoint folders, module:callable or .onnx", path=True)
+    ] = []
+    checkpoints: Annotated[list[str], _says("weights of each module:callable, in the same order", path=True)] = []
+    bits: Annotated[list[float], _says("1, 1.58 (ternary), 2 to 8, 16 (float16)", min_length=1)] = msgspec.field(
+        default_factory=lambda: [1, 1.58, 2, 3, 4, 5, 6, 8, 16]
+    )
+    groups: Annotated[
+        list[Annotated[int, msgspec.Meta(ge=0, le=1024)]],
+        _says("weights that share a scale; 0: those of an output channel", min_length=1),
+    ] = msgspec.field(default_factory=lambda: [32])
+    budgets: Annotated[
+        list[Annotated[int, msgspec.Meta(ge=1)]], _says("file sizes to recommend a model for, bytes")
+    ] = []
+
+
 class Targets(Table, frozen=True):
     """What the artifacts are for."""
 
@@ -230,6 +250,7 @@ class Recipe(Table, frozen=True):
     data: Data = Data()
     quantize: Quantize = Quantize()
     language: Language = Language()
+    law: Law = Law()
     targets: Targets = Targets()
     gates: Gates = Gates()
     name: Annotated[str, _says("name of the bundle; default from the source")] | None = None

@@ -1,7 +1,8 @@
-"""One self-contained HTML page about a bundle."""
+"""Self-contained HTML pages: about a bundle, about a k-bit law."""
 
 from __future__ import annotations
 
+from exporter.report.law import render_law
 from exporter.report.page import render
 
-__all__ = ["render"]
+__all__ = ["render", "render_law"]

@@ -10,19 +10,19 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-__all__ = ["bars", "histogram", "operators", "spreads", "sqnr"]
+__all__ = ["STYLE", "bars", "histogram", "operators", "spreads", "sqnr", "svg"]
 
 # Okabe and Ito's palette: told apart by colour-blind readers, on light and on dark
 _COLOURS = {"float": "#7f7f7f", "onnxruntime": "#0072b2", "tflite": "#d55e00"}
 _LINE, _RANGE, _INK = "#0072b2", "#d55e00", "#808080"
-_STYLE = {
+STYLE = {
     "svg.hashsalt": "kbit", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9,
     "axes.edgecolor": _INK, "axes.labelcolor": _INK, "text.color": _INK, "xtick.color": _INK, "ytick.color": _INK,
     "axes.spines.top": False, "axes.spines.right": False,
 }  # fmt: skip
 
 
-def _svg(figure: Figure, label: str) -> str:
+def svg(figure: Figure, label: str) -> str:
     """The figure as an <svg> element; ``label`` is read out to those who cannot see it."""
     text = io.StringIO()
     figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -45,7 +45,7 @@ def bars(rows: Sequence[Mapping[str, Any]], manifest: Mapping[str, Any]) -> list
         values = [(r["title"], r["name"], r[key] * factor) for r in rows if r.get(key) is not None]
         if not values:
             continue
-        with mpl.rc_context(_STYLE):
+        with mpl.rc_context(STYLE):
             figure = Figure(figsize=(3.1, 0.42 * len(values) + 0.25))
             axes = figure.add_axes((0.36, 0.02, 0.46, 0.96))
             colours = [_COLOURS.get(name, _LINE) for _, name, _ in values]
@@ -58,13 +58,13 @@ def bars(rows: Sequence[Mapping[str, Any]], manifest: Mapping[str, Any]) -> list
             for place, (_, _, value) in enumerate(values):
                 axes.text(value, place, f" {form.format(value)}", va="center")
             text = "; ".join(f"{t} {form.format(v)}" for t, _, v in values)
-            found.append({"title": title, "svg": _svg(figure, f"{title}: {text}")})
+            found.append({"title": title, "svg": svg(figure, f"{title}: {text}")})
     return found
 
 
 def sqnr(layers: Sequence[Mapping[str, Any]]) -> str:
     """Signal to quantization noise along the network."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.2, 2.4))
         axes = figure.add_axes((0.07, 0.2, 0.91, 0.74))
         values = [layer["sqnr_db"] for layer in layers]
@@ -74,12 +74,12 @@ def sqnr(layers: Sequence[Mapping[str, Any]]) -> str:
         axes.grid(axis="y", alpha=0.25)
         axes.set_ylim(bottom=min(0.0, *values))
         worst = min(layers, key=lambda layer: layer["sqnr_db"])
-        return _svg(figure, f"SQNR of {len(values)} layers; lowest {worst['sqnr_db']} dB at {worst['value']}")
+        return svg(figure, f"SQNR of {len(values)} layers; lowest {worst['sqnr_db']} dB at {worst['value']}")
 
 
 def histogram(drawn: Mapping[str, Any]) -> str:
     """What calibration saw of a tensor (log counts) and the range that its integers cover."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.0, 1.9))
         axes = figure.add_axes((0.1, 0.17, 0.87, 0.66))
         counts, low, high = drawn["counts"], drawn["edge_low"], drawn["edge_high"]
@@ -97,7 +97,7 @@ def histogram(drawn: Mapping[str, Any]) -> str:
         name = str(drawn["value"])
         axes.set_title(name.replace("$", r"\$"), fontsize=9)
         span = f"{drawn['range_low']:.3g} to {drawn['range_high']:.3g}"
-        return _svg(figure, f"histogram of {name}, quantized range {span}")
+        return svg(figure, f"histogram of {name}, quantized range {span}")
 
 
 _STEPS = (("equal", "#009e73"), ("1 step", "#f0e442"), ("2 steps", "#e69f00"), ("more", "#d55e00"))
@@ -105,7 +105,7 @@ _STEPS = (("equal", "#009e73"), ("1 step", "#f0e442"), ("2 steps", "#e69f00"), (
 
 def operators(rows: Sequence[Mapping[str, Any]]) -> str:
     """Share of equal output values of each TFLite operator, given what ONNX Runtime computed before it."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.2, 1.9))
         axes = figure.add_axes((0.07, 0.24, 0.91, 0.68))
         shares = [100 * row["equal"] for row in rows]
@@ -116,12 +116,12 @@ def operators(rows: Sequence[Mapping[str, Any]]) -> str:
         axes.set_xlabel("operator, in graph order; colour: largest distance (green: none)")
         worst = min(rows, key=lambda row: row["equal"])
         text = f"{len(rows)} operators; least equal {100 * worst['equal']:.2f} % at {worst['tensor']} ({worst['code']})"
-        return _svg(figure, text)
+        return svg(figure, text)
 
 
 def spreads(named: Mapping[str, Mapping[str, Any]]) -> str:
     """How far output values are apart, in steps of the output scale; one bar for each comparison."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.2, 0.34 * len(named) + 0.62))
         height = figure.get_figheight()
         axes = figure.add_axes((0.34, 0.42 / height, 0.64, 1 - 0.5 / height))
@@ -135,4 +135,4 @@ def spreads(named: Mapping[str, Mapping[str, Any]]) -> str:
         axes.set_xlim(0, 100)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("% of output values: green equal, yellow 1 step, orange 2, red more", fontsize=8)
-        return _svg(figure, "; ".join(f"{n}: {100 * s['steps'][0]:.2f} % equal" for n, s in named.items()))
+        return svg(figure, "; ".join(f"{n}: {100 * s['steps'][0]:.2f} % equal" for n, s in named.items()))

@@ -1,0 +1,178 @@
+"""All points of the law, on as many processes as asked for; what is there already is not measured again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from exporter.errors import KbitError, MissingError, RecipeError
+from exporter.law.fit import Fit, fit, frontier
+from exporter.law.measure import measure
+from exporter.law.store import Store
+from exporter.law.types import WIDTHS, Member, Point, Result
+from exporter.recipe import Recipe, to_dict
+
+__all__ = ["Law", "run_law"]
+
+Progress = Callable[[str, int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Law:
+    """results in the order of the recipe; fits by (group, rounder); best: what to take, by file size asked for."""
+
+    results: Sequence[Result]
+    fits: dict[tuple[int, str], Fit]
+    frontier: Sequence[Result]
+    best: dict[int, Result]
+
+    def to_json(self) -> str:
+        """law.json."""
+        body = {
+            "results": [result.row() for result in self.results],
+            "fits": [{"group": g, "rounder": r, **asdict(f), "best": f.best} for (g, r), f in self.fits.items()],
+            "frontier": [result.row() for result in self.frontier],
+            "best": [{"budget": budget, **result.row()} for budget, result in self.best.items()],
+        }
+        return json.dumps(body, indent=1) + "\n"
+
+
+def run_law(
+    recipe: Recipe,
+    *,
+    base: Path,
+    out: Path,
+    progress: Progress = lambda stage, done, total: None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> Law:
+    """Measure what is missing in ``out``, write law.json there, and return the whole.
+
+    workers    processes on this machine; None: one for each core
+    scheduler  address of a Dask scheduler, whose workers see the same files and have kbit installed
+    Raises KbitError for whatever the user must change.
+    """
+    points = _points(recipe)
+    body = to_dict(recipe)
+    store = Store(out, json.dumps({"recipe": _settings(body), "data": _hashes(recipe, base)}, sort_keys=True))
+    missing = [point for point in points if point.key not in store.results]
+    done = len(points) - len(missing)
+    progress("measure", done, len(points))
+    with _executor(workers, scheduler, len(missing)) as executor:
+        running = {executor.submit(measure, body, str(base.resolve()), point): point for point in missing}
+        try:
+            for future in as_completed(running):
+                store.add(future.result())
+                done += 1
+                progress("measure", done, len(points))
+        except BaseException:
+            for future in running:
+                future.cancel()
+            raise
+    results = [store.results[point.key] for point in points]
+    law = Law(results, _fits(results), frontier(results), _best(results, recipe.law.budgets))
+    (out / "law.json").write_text(law.to_json(), "utf-8")
+    return law
+
+
+def _points(recipe: Recipe) -> list[Point]:
+    law = recipe.law
+    if not law.members:
+        raise RecipeError(
+            "law.members is missing", "name the models of the family: checkpoint folders or module:callable"
+        )
+    if law.checkpoints and len(law.checkpoints) != len(law.members):
+        found = f"law.checkpoints has {len(law.checkpoints)} entries, law.members {len(law.members)}"
+        raise RecipeError(found, "one checkpoint for each member")
+    if recipe.data.evaluation is None:
+        raise RecipeError("data.evaluation is missing", "quality is measured on it")
+    names = [Path(source.rpartition(":")[2]).name for source in law.members]
+    checkpoints: Sequence[str | None] = law.checkpoints or [None] * len(law.members)
+    members = [Member(*each) for each in zip(names, law.members, checkpoints, strict=True)]
+    widths = [f"{bits:g}" for bits in law.bits]
+    for width in widths:
+        if width not in WIDTHS:
+            raise RecipeError(f"law.bits: {width} is no width", f"known: {', '.join(WIDTHS)}")
+    rounder = recipe.quantize.rounder
+    points = [Point(m, bits, group, rounder) for m in members for group in law.groups for bits in widths]
+    whole = law.groups[0]  # 16 bits have no groups
+    return [point for point in points if point.bits != "16" or point.group == whole]
+
+
+def _settings(body: dict[str, Any]) -> dict[str, Any]:
+    """What changes a measurement; which points are asked for does not."""
+    return {key: value for key, value in body.items() if key not in {"law", "gates", "targets", "name", "model"}} | {
+        "inputs": body.get("model", {}).get("inputs")
+    }
+
+
+def _hashes(recipe: Recipe, base: Path) -> dict[str, str]:
+    """SHA-256 of every file that goes in."""
+    paths = [recipe.data.calibration, recipe.data.evaluation, *recipe.law.checkpoints]
+    paths += [f"{source}/{name}" for source in recipe.law.members for name in ("config.json", "model.safetensors")]
+    found = {}
+    for name in paths:
+        if name is not None and (base / name).is_file():
+            with (base / name).open("rb") as file:
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+@contextmanager
+def _executor(workers: int | None, scheduler: str | None, tasks: int) -> Iterator[Executor]:
+    """Any concurrent.futures executor will do; everything that it is given can be pickled."""
+    if scheduler is not None:
+        try:
+            from dask.distributed import Client
+        except ImportError as error:
+            raise MissingError("a scheduler needs Dask", "pip install 'kbit[cluster]'") from error
+        try:
+            client = Client(scheduler, timeout=10)
+        except (OSError, ValueError) as error:
+            raise KbitError(f"no Dask scheduler answers at {scheduler!r}", "start one: dask scheduler") from error
+        with client, client.get_executor() as cluster:
+            yield cluster
+        return
+    count = max(1, min(workers or os.cpu_count() or 1, tasks))
+    executor = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_one_thread)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _one_thread() -> None:
+    """Processes share the cores among them."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def _fits(results: Sequence[Result]) -> dict[tuple[int, str], Fit]:
+    kinds = dict.fromkeys((r.group, r.rounder) for r in results)
+    whole = [r for r in results if r.bits == "16"]
+    found = {}
+    for group, rounder in kinds:
+        curve = fit([*(r for r in results if (r.group, r.rounder) == (group, rounder) and r.bits != "16"), *whole])
+        if curve is not None:
+            found[group, rounder] = curve
+    return found
+
+
+def _best(results: Sequence[Result], budgets: Sequence[int]) -> dict[int, Result]:
+    """Of what fits in each budget, the lowest loss. Without budgets: powers of two between smallest and largest."""
+    sizes = [r.file_bytes for r in results]
+    if not budgets and sizes:
+        budgets = [1 << n for n in range(10, 41) if min(sizes) <= 1 << n and 1 << (n - 1) < max(sizes)]
+    found = {}
+    for budget in budgets:
+        fitting = [r for r in results if r.file_bytes <= budget]
+        if fitting:
+            found[budget] = min(fitting, key=lambda r: (r.loss, r.file_bytes))
+    return found

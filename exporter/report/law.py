@@ -1,0 +1,47 @@
+"""law.json -> law.html: the curves, the frontier, which model for which size."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+from exporter.errors import BundleError, MissingError
+from exporter.law.words import sentences, size
+
+__all__ = ["render_law"]
+
+
+def render_law(folder: Path, title: str) -> Path:
+    """Write the page beside law.json and return its path. Raises MissingError without the extra ``report``."""
+    try:
+        import jinja2
+
+        from exporter.report.law_chart import curves
+    except ImportError as error:
+        raise MissingError(
+            f"the page needs {error.name}, which is not installed", "pip install 'kbit[report]'"
+        ) from error
+    try:
+        law = json.loads((folder / "law.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{folder} has no law.json, or it is damaged", "run kbit law again") from error
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["size"] = size
+    here = resources.files("exporter.report")
+    best = {(row["member"], row["bits"], row["group"]) for row in law["frontier"]}
+    page = environment.from_string(here.joinpath("law.html.j2").read_text("utf-8")).render(
+        style=here.joinpath("style.css").read_text("utf-8"),
+        title=title,
+        law=law,
+        charts=[curves(law, fit) for fit in law["fits"]] or [curves(law, None)],
+        sentences=sentences(law),
+        on_frontier=best,
+    )
+    target = folder / "law.html"
+    partial = folder / ".law.html.partial"
+    partial.write_text(page, "utf-8")
+    partial.replace(target)
+    return target
