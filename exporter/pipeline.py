@@ -17,6 +17,7 @@ from exporter.data import Dataset, check_labels, open_dataset
 from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import emit_tflite, refuse_unknown
 from exporter.errors import MissingError, RecipeError
+from exporter.inspection import by_use, inspect_file
 from exporter.lm.checkpoint import is_checkpoint
 from exporter.loading import Loaded, Parity, load_with_parity
 from exporter.preparing import INT8_PASSES, prepare
@@ -235,8 +236,23 @@ def _analyse(
         "layers": [asdict(layer) for layer in layers],
         "histograms": [packing.histogram(layer.value, found.stats[layer.value], plan) for layer in worst],
         "parity": None if parity is None else asdict(parity),
+        "weights": _weight_uses(bundle),
     }
     bundles.add_result(bundle.path, "analysis.json", body)
+
+
+def _weight_uses(bundle: bundles.Bundle) -> dict[str, list[dict[str, Any]]]:
+    """By candidate: how weights lie in its file and run in the runtime that has loaded it, equal ones counted."""
+    found = {}
+    for artifact in bundle.manifest["artifacts"]:
+        kernels = inspect_file(bundle.path / artifact["path"]).kernels if artifact["role"] == "candidate" else None
+        if kernels is not None and kernels.weights:
+            found[str(artifact["name"])] = [
+                {"stored": u[0].stored, "runs": u[0].runs, "label": u[0].label, "op": u[0].op, "weights": len(u),
+                 "values": sum(w.count for w in u)}
+                for u in by_use(kernels.weights)
+            ]  # fmt: skip
+    return found
 
 
 def _first(batches: Iterator[Any], count: int) -> Iterator[Any]:

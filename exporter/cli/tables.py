@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
-from exporter.inspection.types import FloatNode, Inspection, Kernels, Port, TensorScheme
+from exporter.inspection.types import FloatNode, Inspection, Kernels, Port, TensorScheme, WeightUse, by_use
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -218,9 +218,20 @@ def _kernels(kernels: Kernels) -> list[RenderableType]:
     counts = f"{kernels.integer} integer, {kernels.in_float} float, {kernels.boundary} quantize or dequantize"
     layout = f", {kernels.reorder} layout" if kernels.reorder else ""
     parts: list[RenderableType] = [f"{kernels.runtime} runs: {counts}{layout}: {_counts(kernels.ops)}"]
+    if kernels.weights:
+        parts.append(_weight_uses(kernels.weights))
     if kernels.float_nodes:
         parts.append(_float_table("in float though quantized", kernels.float_nodes))
     return parts
+
+
+def _weight_uses(weights: Iterable[WeightUse]) -> Table:
+    """One row for each way in which weights are kept and run."""
+    table = _table("weights", "values", "bits in the file", "in the loaded runtime", right=("weights", "values"))
+    for uses in by_use(weights):
+        values = f"{sum(u.count for u in uses):,}"
+        table.add_row(str(len(uses)), values, str(uses[0].stored), f"{uses[0].label}: {uses[0].op}")
+    return table
 
 
 def _ports(inputs: Iterable[Port], outputs: Iterable[Port]) -> Table:

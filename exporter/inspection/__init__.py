@@ -7,9 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from exporter.errors import KbitError
-from exporter.inspection.types import FloatNode, Inspection, Kernels, Kind, Port, TensorScheme
+from exporter.inspection.types import FloatNode, Inspection, Kernels, Kind, Port, TensorScheme, WeightUse, by_use
 
-__all__ = ["FloatNode", "Inspection", "Kernels", "Kind", "Port", "TensorScheme", "inspect_file", "to_dict"]
+__all__ = [
+    "FloatNode",
+    "Inspection",
+    "Kernels",
+    "Kind",
+    "Port",
+    "TensorScheme",
+    "WeightUse",
+    "by_use",
+    "inspect_file",
+    "to_dict",
+]
 
 
 def inspect_file(path: Path) -> Inspection:

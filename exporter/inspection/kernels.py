@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
 import onnxruntime
 
 from exporter.inspection.types import FloatNode, Kernels
+from exporter.inspection.weights import onnx_weights
 
 __all__ = ["onnxruntime_kernels"]
 
@@ -35,7 +37,8 @@ def onnxruntime_kernels(path: Path) -> Kernels:
             onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's own error types live in C++
             return Kernels(runtime, problem=" ".join(str(error).split()))
-        return _count(ir.load(options.optimized_model_filepath), runtime)
+        loaded = ir.load(options.optimized_model_filepath)
+        return replace(_count(loaded, runtime), weights=onnx_weights(ir.load(path), loaded))
 
 
 def _count(model: ir.Model, runtime: str) -> Kernels:

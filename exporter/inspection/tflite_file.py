@@ -7,6 +7,7 @@ from pathlib import Path
 
 from exporter.emit.tflite import read_tflite
 from exporter.inspection.types import FloatNode, Inspection, Kernels, Port, TensorScheme
+from exporter.inspection.weights import tflite_weights
 
 __all__ = ["inspect_tflite"]
 
@@ -56,6 +57,7 @@ def inspect_tflite(path: Path) -> Inspection:
         kinds["boundary"],
         kinds["reorder"],
         tuple(floats),
+        weights=tflite_weights(path),
     )
     return Inspection(
         path=str(path),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["FloatNode", "Inspection", "Kernels", "Kind", "Port", "TensorScheme"]
+__all__ = ["FloatNode", "Inspection", "Kernels", "Kind", "Port", "TensorScheme", "WeightUse", "by_use"]
 
 Kind = Literal["onnx", "tflite", "plan", "bundle"]
 
@@ -47,6 +47,37 @@ class FloatNode:
 
 
 @dataclass(frozen=True, slots=True)
+class WeightUse:
+    """One weight of a file. stored: bits of a value in the file; runs: bits that the kernel computes with, 32 in float.
+
+    op     operator that reads it in the loaded graph
+    count  values
+    """
+
+    name: str
+    stored: int
+    runs: int
+    op: str
+    count: int
+
+    @property
+    def label(self) -> str:
+        """ "runs in low bits", "storage only", or plainly how it runs."""
+        how = "in float" if self.runs >= 16 else f"in {self.runs} bits"
+        if self.runs < 8:
+            return f"runs in low bits ({self.runs})"
+        return f"storage only, runs {how}" if self.stored < min(self.runs, 32) else f"runs {how}"
+
+
+def by_use(weights: Iterable[WeightUse]) -> list[list[WeightUse]]:
+    """Those that lie and run alike, together, in order of appearance."""
+    groups: dict[tuple[int, int, str], list[WeightUse]] = {}
+    for use in weights:
+        groups.setdefault((use.stored, use.runs, use.op), []).append(use)
+    return list(groups.values())
+
+
+@dataclass(frozen=True, slots=True)
 class Kernels:
     """What the runtime runs after its own optimisation.
 
@@ -55,6 +86,7 @@ class Kernels:
     boundary      QuantizeLinear and DequantizeLinear that are left, DynamicQuantizeLinear included
     reorder       nodes that only change the memory layout
     float_nodes   those in float although what they read was quantized
+    weights       in how many bits each weight lies and runs
     problem       why the runtime does not take the file; empty when it does
     """
 
@@ -66,6 +98,7 @@ class Kernels:
     reorder: int = 0
     float_nodes: tuple[FloatNode, ...] = ()
     problem: str = ""
+    weights: tuple[WeightUse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,151 @@
+"""Of each weight: in how many bits it lies in the file, and in how many the loaded runtime computes with it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from exporter import graph
+from exporter.emit.tflite import read_tflite
+from exporter.inspection.types import WeightUse
+
+__all__ = ["onnx_weights", "tflite_weights"]
+
+_LEAST = 64  # values: below, it is a scale or a table of shapes
+_SUFFIX = re.compile(r"_(dequantized|quantized|float|(dynamic|table)_integers|(nbits|table)_(bytes|rows))$")
+_LOOKS = frozenset({"Gather", "GatherBlockQuantized"})
+
+
+def onnx_weights(file: ir.Model, loaded: ir.Model) -> tuple[WeightUse, ...]:
+    """``loaded``: the graph that ONNX Runtime saved after its optimisation of ``file``."""
+    constants = _constants(file)
+    ready = {v.name: v for v in loaded.graph.initializers.values()}
+    found: dict[str, WeightUse] = {}
+    for node in file.graph:
+        if all(v is None or v.name in constants for v in node.inputs):
+            continue
+        index = 0 if node.op_type in _LOOKS else 1
+        value = node.inputs[index] if len(node.inputs) > index else None
+        if value is None or value.name not in constants:
+            continue
+        use = _onnx_use(node, value, constants[value.name], ready)
+        if use is not None:
+            found.setdefault(use.name, use)
+    return tuple(found.values())
+
+
+def _constants(file: ir.Model) -> dict[str | None, list[ir.Value]]:
+    """Every value that a runtime can compute when it loads the file, with the initializers that it is made of.
+
+    What a DequantizeLinear makes is not among them: onnxruntime leaves it to the integer kernels, or to every run.
+    """
+    found: dict[str | None, list[ir.Value]] = {v.name: [v] for v in file.graph.initializers.values()}
+    for node in file.graph:
+        inputs = [v for v in node.inputs if v is not None]
+        if inputs and all(v.name in found for v in inputs):
+            for value in node.outputs:
+                found[value.name] = [root for v in inputs for root in found[v.name]]
+    return found
+
+
+def _onnx_use(
+    node: ir.Node, value: ir.Value, roots: list[ir.Value], ready: Mapping[str | None, ir.Value]
+) -> WeightUse | None:
+    root = max(roots, key=lambda v: 0 if v.const_value is None else v.const_value.nbytes)
+    if root.const_value is None or root.dtype == ir.DataType.FLOAT:
+        return None
+    inner, maker = value, value.producer()
+    while maker is not None and maker.op_type == "DequantizeLinear" and maker.inputs[0] is not None:
+        inner = maker.inputs[0]
+        maker = inner.producer()
+    name = _SUFFIX.sub("", value.name or "")
+    held = ready.get(value.name) or ready.get(inner.name) or _renamed(inner.name, ready)
+    if held is None or held.shape is None:  # reordered for a float kernel, under a name of its own
+        count = int(np.prod(inner.shape.numpy())) if inner.shape is not None else 0
+        return None if count < _LEAST else WeightUse(name, _stored(root, count), 32, node.op_type, count)
+    op = next(iter(graph.consumers(held)), None)
+    bits = _bits_of(op)
+    count = int(np.prod(held.shape.numpy())) * 8 // (bits or 8)
+    if count < _LEAST:
+        return None
+    runs = bits or int(held.dtype.bitwidth if held.dtype is not None else 0)
+    if op is not None and op.op_type == "DequantizeLinear":
+        runs = 32  # dequantized in every run
+    return WeightUse(name, _stored(root, count), runs, op.op_type if op is not None else "", count)
+
+
+def _stored(root: ir.Value, count: int) -> int:
+    assert root.const_value is not None
+    return round(root.const_value.nbytes * 8 / count)
+
+
+def _renamed(name: str | None, ready: Mapping[str | None, ir.Value]) -> ir.Value | None:
+    """The optimiser transposes some weights under names of its own."""
+    return next((v for key, v in ready.items() if name and key and key.startswith(name)), None)
+
+
+def _bits_of(node: ir.Node | None) -> int:
+    if node is None or node.op_type not in {"MatMulNBits", "GatherBlockQuantized"}:
+        return 0
+    return node.attributes.get_int("bits", 4)
+
+
+def tflite_weights(path: Path) -> tuple[WeightUse, ...]:
+    """What XNNPACK takes it computes in the file's bits; TFLite's own kernels widen to int8 first."""
+    file = read_tflite(path.read_bytes(), str(path))
+    taken = _taken(path)
+    found = []
+    for operator in file.operators:
+        index = 0 if operator.code in {"GATHER", "DEQUANTIZE"} else 1
+        if len(operator.inputs) <= index or operator.inputs[index] < 0:
+            continue
+        tensor = file.tensors[operator.inputs[index]]
+        if (
+            tensor.data is None
+            or (not tensor.scale.size and not tensor.dtype.startswith("int4"))
+            or tensor.data.size < _LEAST
+        ):
+            continue
+        if tensor.dtype not in {"int8", "int4", "int2"}:
+            continue
+        stored = int(tensor.dtype.removeprefix("int"))
+        runs = stored
+        if operator.code == "DEQUANTIZE":
+            runs = 32
+        elif stored < 8 and operator.code != "EMBEDDING_LOOKUP":
+            runs = stored if operator.inputs[index] in taken else 8
+        found.append(WeightUse(_SUFFIX.sub("", tensor.name), stored, runs, operator.code, int(tensor.data.size)))
+    return tuple(found)
+
+
+def _taken(path: Path) -> set[int]:
+    """Tensors that a delegate reads. Empty where the interpreter does not load the file or does not tell."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        with _native_silence():
+            interpreter = Interpreter(str(path), num_threads=1)
+            interpreter.allocate_tensors()
+            details = interpreter._get_ops_details()
+    except (ValueError, RuntimeError, AttributeError):
+        return set()
+    return {int(i) for op in details if op["op_name"] == "DELEGATE" for i in op["inputs"]}
+
+
+@contextlib.contextmanager
+def _native_silence() -> Iterator[None]:
+    """LiteRT announces its delegate on the process's stderr; there is no switch for it."""
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
