@@ -30,11 +30,11 @@ class Inverted(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """image [N,3,32,32] -> logits [N,classes]."""
+    """image [N,3,32,32] -> logits [N,classes]; ``stem``: stride of the first convolution."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, stem: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = [*_conv(3, 32, 3), nn.ReLU6()]
+        layers: list[nn.Module] = [*_conv(3, 32, 3, stem), nn.ReLU6()]
         channels = 32
         for expansion, out, repeats, stride in STAGES:
             for i in range(repeats):
@@ -47,5 +47,5 @@ class MobileNetV2(nn.Module):
         return self.head(self.features(image).mean([2, 3]))
 
 
-def mobilenet_v2(classes: int = 10) -> nn.Module:
-    return MobileNetV2(classes)
+def mobilenet_v2(classes: int = 10, stem: int = 1) -> nn.Module:
+    return MobileNetV2(classes, stem)
