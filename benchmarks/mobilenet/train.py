@@ -1,4 +1,4 @@
-"""Train tests/nets/mobilenet_v2.py on the 10,000 CIFAR-10 images and write out/weights.pt. Quarter of an hour on one core.
+"""Train tests/nets/mobilenet_v2.py on the 10,000 CIFAR-10 images and write out/weights.pt: 15 minutes on one core.
 
 The first convolution has stride 2, as in the paper: the whole net then takes a quarter of the time.
 

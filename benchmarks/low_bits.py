@@ -1,0 +1,145 @@
+"""ResNet-20 and ResNet-32 with weights of 8 to 1 bits: accuracy, bytes and latency of the real files, and each rounder.
+
+python -m benchmarks.low_bits accuracy [--nets resnet20 resnet32] [--widths int8 int4 int3 int2]
+python -m benchmarks.low_bits rounders [--nets resnet20] [--widths int4 int3 int2]
+python -m benchmarks.low_bits latency  [--nets resnet20 resnet32] [--widths int4 int3 int2]
+
+520 calibration images, int8 activations, all layers, no training; 2,000 test images. Everything else is the default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from benchmarks.measure import cifar10, data, interleaved, machine, table
+from benchmarks.runners import onnx_runner, tflite_runner
+from exporter.emit.ort import emit_onnx
+from exporter.emit.tflite import emit_tflite
+from exporter.loading import load
+from exporter.preparing import INT8_PASSES, prepare
+from exporter.quantization import quantize
+from exporter.quantize import apply
+from exporter.recipe import InputSpec, Model, Quantize
+
+__all__ = ["files", "score"]
+
+NETS = {"resnet20": "resnet20-12fca82f.th", "resnet32": "resnet32-d509ac18.th"}
+ROUNDERS = ("nearest", "mse", "hqq", "adaround", "gptq")
+HERE = Path(__file__).resolve().parent
+
+
+@cache
+def prepared(net: str) -> ir.Model:
+    """The float graph."""
+    source, checkpoint = f"../tests/nets/resnet.py:{net}", str(data(NETS[net]))
+    model = Model(source, checkpoint, {"image": InputSpec(["batch", 3, 32, 32])})
+    return prepare(load(model, base=HERE), INT8_PASSES)
+
+
+def batches() -> Iterator[Mapping[str, Any]]:
+    """The 520 calibration images."""
+    images = np.ascontiguousarray(cifar10("cifar10_calib.npz")[0].transpose(0, 3, 1, 2))
+    for start in range(0, len(images), 8):
+        yield {"image": images[start : start + 8]}
+
+
+def files(net: str, folder: Path, wishes: Quantize, *, smallest: bool = False) -> tuple[Path, Path, float]:
+    """model.onnx, model.tflite and the seconds that calibration, planning and rounding took."""
+    model = prepared(net)
+    start = time.perf_counter()
+    found = quantize(model, wishes, batches)
+    seconds = time.perf_counter() - start
+    quantized, plan = apply(found.model, found.rounded), found.rounded.plan
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx, tflite = folder / "model.onnx", folder / "model.tflite"
+    onnx.write_bytes(ir.to_proto(emit_onnx(quantized, plan)).SerializeToString(deterministic=True))
+    tflite.write_bytes(emit_tflite(quantized, plan, channels_last=True, smallest=smallest))
+    return onnx, tflite, seconds
+
+
+def score(path: Path) -> float:
+    """Top-1 on the 2,000 test images, in per cent."""
+    images, labels = cifar10("cifar10_test2000.npz")
+    run = onnx_runner(path) if path.suffix == ".onnx" else tflite_runner(path)
+    return float(
+        100 * np.mean([run(image[None]).argmax() == label for image, label in zip(images, labels, strict=True)])
+    )
+
+
+def accuracy(nets: list[str], widths: list[str], folder: Path) -> None:
+    rows = []
+    for net in nets:
+        raw = folder / "float.onnx"
+        raw.write_bytes(ir.to_proto(emit_onnx(prepared(net))).SerializeToString())
+        rows.append([net, "float", f"{score(raw):.2f}", "", raw.stat().st_size, "", ""])
+        for width in widths:
+            onnx, tflite, seconds = files(net, folder / net / width, Quantize(weights=width))  # type: ignore[arg-type]
+            scores = f"{score(onnx):.2f}", f"{score(tflite):.2f}"
+            rows.append([net, width, *scores, onnx.stat().st_size, tflite.stat().st_size, f"{seconds:.0f}"])
+    head = ["net", "weights", "top-1, ONNX Runtime", "top-1, TFLite", "ONNX bytes", "TFLite bytes", "s"]
+    print(table(head, rows))
+
+
+def rounders(nets: list[str], widths: list[str], folder: Path) -> None:
+    rows = []
+    for net in nets:
+        for rounder in ROUNDERS:
+            row: list[object] = [net, rounder]
+            for width in widths:
+                wishes = Quantize(weights=width, rounder=rounder)  # type: ignore[arg-type]
+                onnx, _, seconds = files(net, folder / net / rounder / width, wishes)
+                row += [f"{score(onnx):.2f}", f"{seconds:.0f}"]
+            rows.append(row)
+    print(table(["net", "rounder", *(name for width in widths for name in (width, "s"))], rows))
+
+
+def latency(nets: list[str], widths: list[str], folder: Path) -> None:
+    """Each width against int8 of the same net, in turns."""
+    image = cifar10("cifar10_test2000.npz")[0][:1]
+    rows = []
+    for net in nets:
+        base = files(net, folder / net / "int8", Quantize(rounder="nearest"))[:2]
+        for width in widths:
+            for prefer in ("speed", "size"):
+                place, wishes = folder / net / f"{width}-{prefer}", Quantize(weights=width, rounder="mse")  # type: ignore[arg-type]
+                made = files(net, place, wishes, smallest=prefer == "size")[:2]
+                for eight, few, runner in zip(base, made, (onnx_runner, tflite_runner), strict=True):
+                    if prefer == "size" and few.suffix == ".onnx":
+                        continue  # the same file
+                    ms8, ms, ratio = interleaved(*[_call(runner(p), image) for p in (eight, few)])
+                    sizes = eight.stat().st_size, few.stat().st_size
+                    runtime = "ONNX Runtime" if few.suffix == ".onnx" else f"TFLite, prefer {prefer}"
+                    rows.append([net, width, runtime, f"{ms8:.3f}", f"{ms:.3f}", f"{1 / ratio:.2f}",
+                                 sizes[1], f"{sizes[1] / sizes[0]:.3f}"])  # fmt: skip
+    head = ["net", "weights", "runtime", "ms, int8", "ms", "latency / int8", "bytes", "bytes / int8"]
+    print(table(head, rows))
+
+
+def _call(run: Any, image: Any) -> Any:
+    return lambda: run(image)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=["accuracy", "rounders", "latency"])
+    parser.add_argument("--nets", nargs="+", choices=list(NETS))
+    parser.add_argument("--widths", nargs="+")
+    given = parser.parse_args()
+    nets = given.nets or (["resnet20"] if given.what == "rounders" else list(NETS))
+    widths = given.widths or (["int8"] if given.what == "accuracy" else []) + ["int4", "int3", "int2"]
+    with tempfile.TemporaryDirectory() as name:
+        {"accuracy": accuracy, "rounders": rounders, "latency": latency}[given.what](nets, widths, Path(name))
+    print(f"\n{machine('onnxruntime', 'ai-edge-litert', 'numpy')}")
+
+
+if __name__ == "__main__":
+    main()
