@@ -53,7 +53,15 @@ class _Widened(Lowering):
     """A node whose tensors seem to be of wider types."""
 
     def __init__(self, outer: Lowering, turns: Turns) -> None:
-        super().__init__(outer.node, outer.program, outer.values, integer=False, result=outer.result, fused=outer.fused)
+        super().__init__(
+            outer.node,
+            outer.program,
+            outer.values,
+            integer=False,
+            result=outer.result,
+            fused=outer.fused,
+            storage=outer.storage,
+        )
         self._read = outer._read
         self.turns = turns
         self._back: list[tuple[Tensor, Tensor, str]] = []
