@@ -254,6 +254,19 @@ def test_averages_in_int8_are_convolutions_where_all_windows_count_alike(attribu
     np.testing.assert_allclose(run(prepared, feeds)["y"], run(model, feeds)["y"], rtol=1e-5, atol=1e-6)
 
 
+def test_outputs_keep_their_names():
+    model = model_of(
+        "main (float[2,2] x) => (float[2,2] a, float[2,2] b, float[2,2] c, float[2,2] d, float[2,2] e) "
+        "{ a = Relu(x)  b = Relu(x)  c = Identity(x)  t = Tanh(x)  d = Identity(t)  e = Identity(d) }"
+    )
+    prepared = prepare(model, INT8_PASSES)
+    assert [v.name for v in prepared.graph.outputs] == ["a", "b", "c", "d", "e"]
+    feeds = {"x": noise(2, 2)}
+    assert {n: a.tolist() for n, a in run(prepared, feeds).items()} == {
+        n: a.tolist() for n, a in run(model, feeds).items()
+    }
+
+
 def test_unknown_pass():
     model = model_of("main (float[4] x) => (float[4] y) { y = Relu(x) }")
     with pytest.raises(RecipeError, match="unknown pass 'fuze'"):

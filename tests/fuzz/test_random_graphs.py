@@ -1,0 +1,48 @@
+"""Random graphs: the emitter is never wrong and never crashes, whatever is combined with what."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.drafts import Draft, drafts
+from tests.fuzz.trial import apart, float_trial, int8_trial
+
+_STEPS = 1  # of two integer kernels that round differently
+_CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+FEW = settings(max_examples=100, deadline=None, suppress_health_check=_CHECKS, derandomize=True, database=None)
+MANY = settings(max_examples=1000, deadline=None, suppress_health_check=_CHECKS, derandomize=True, database=None,
+                phases=[Phase.generate, Phase.shrink])  # fmt: skip
+
+SEEN: Counter[str] = Counter()
+
+
+def check(draft: Draft, kind: str) -> None:
+    data = draft.model().SerializeToString()
+    outcome = apart(float_trial, data, draft.batch) if kind == "float" else apart(int8_trial, data, draft.batch, _STEPS)
+    SEEN[outcome.status] += 1
+    ops = ", ".join(node.op_type for node in draft.nodes)
+    assert outcome.status in {"equal", "refused"}, f"{outcome.seen} ({ops})"
+
+
+@FEW
+@given(draft=drafts(), kind=st.sampled_from(("float", "int8")))
+def test_a_hundred_graphs(draft: Draft, kind: str) -> None:
+    check(draft, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["float", "int8"])
+def test_two_thousand_graphs(kind: str) -> None:
+    SEEN.clear()
+
+    @MANY
+    @given(draft=drafts())
+    def run(draft: Draft) -> None:
+        check(draft, kind)
+
+    run()
+    assert SEEN["refused"] < 0.1 * SEEN.total(), SEEN
