@@ -67,6 +67,14 @@ def stats_of(values: np.ndarray) -> TensorStats:
     return h.stats()
 
 
+def test_a_first_batch_of_nothing_then_numbers() -> None:
+    h = Histogram()
+    for batch in (np.zeros(3), np.array([-1e38, 2.0, 1e38])):
+        assert h.add(batch.astype(np.float32))
+    stats = h.stats()
+    assert (stats.low, stats.high, stats.histogram.sum()) == (np.float32(-1e38), np.float32(1e38), 6)
+
+
 def squared_error(values: np.ndarray, low: float, high: float) -> float:
     scale = (max(high, 0) - min(low, 0)) / 255
     grid = np.clip(np.rint((values - min(low, 0)) / scale), 0, 255) * scale + min(low, 0)

@@ -165,6 +165,8 @@ def _conv(draw: Draw, draft: Draft, value: Value) -> None:
     if draw(st.booleans()):
         names.append(draft.weights(out))
     auto = draw(st.sampled_from(("NOTSET", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")))
+    if auto.startswith("SAME"):  # ONNX Runtime has no dilation there
+        windows = [(kernel_, stride, 1, pads) for kernel_, stride, _, pads in windows]
     sizes, attributes = [], {"group": group, "strides": [w[1] for w in windows], "dilations": [w[2] for w in windows]}
     for size, (k, stride, dilation, pads) in zip(spatial, windows, strict=True):
         reach = (k - 1) * dilation + 1
