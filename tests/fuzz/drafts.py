@@ -91,6 +91,8 @@ def drafts(draw: Draw, *, largest: int = 7) -> Draft:
         value = draw(st.sampled_from(draft.values[-3:]))
         fitting = [make for make in MAKERS if make.fits(value)]
         draw(st.sampled_from(fitting)).make(draw, draft, value)
+    if not draft.nodes:  # what was drawn did not fit
+        draft.add("Relu", [draft.inputs[0].name], [draft.inputs[0].shape])
     return draft
 
 
