@@ -79,9 +79,9 @@ class _Widened(Lowering):
         return array if array is None or turn is None else _turned(array, *turn)
 
     def weights(self, index: int) -> tuple[Array, Quant | None] | None:
-        """As they are, or turned."""
+        """As they are, or turned; integers with a scale stay what they are."""
         found = super().weights(index)
-        turn = None if found is None else self.turns.get(found[0].dtype.name)
+        turn = None if found is None or found[1] is not None else self.turns.get(found[0].dtype.name)
         return found if found is None or turn is None else (_turned(found[0], *turn), found[1])
 
     def output(self, layout: Layout | None = None, index: int = 0, shape: Sequence[int] | None = None) -> Tensor:
