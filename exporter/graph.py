@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
+from exporter.ceilings import drop_empty_windows
 from exporter.errors import GraphError
 
 __all__ = [
@@ -103,6 +104,12 @@ def infer_shapes(model: ir.Model) -> None:
     What it cannot find out stays as it was. (onnx_ir's own pass hands every initializer over as an input, whose numbers
     inference must not trust, so that a Resize by constant scales keeps an unknown shape.)
     """
+    _infer(model)
+    while any([drop_empty_windows(node) for node in model.graph]):
+        _infer(model)
+
+
+def _infer(model: ir.Model) -> None:
     copy = model.clone()
     for name, value in list(copy.graph.initializers.items()):
         if value.const_value is None or value.const_value.nbytes > _SHAPING:

@@ -106,6 +106,11 @@ def _window(ctx: Lowering) -> tuple[Window, tuple[int, ...]]:
         if set(win.dilations) != {1} or any(gaps):
             found = f"SAME with strides {win.strides} and dilations {win.dilations}"
             raise ctx.refuse("auto_pad", f"{found}, where ONNX Runtime departs from ONNX", "give pads")
+    for size, count, stride, (begin, _) in zip(
+        sizes, out, win.strides[-len(out) :], win.pads[-len(out) :], strict=True
+    ):
+        if (count - 1) * stride >= size + begin:
+            raise ctx.refuse("ceil_mode", f"{count} windows, the last of them behind the input", "give pads")
     return win, (1,) * (2 - len(out)) + tuple(out)
 
 

@@ -66,6 +66,8 @@ POOLS = {
     "max 1d": pool("MaxPool", LINE, kernel_shape=[3], strides=[2], pads=[1, 0]),
     "max, as in ResNet": pool("MaxPool", IMAGE, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4),
     "max, ceil": pool("MaxPool", IMAGE, kernel_shape=[2, 3], strides=[2, 2], ceil_mode=1),
+    "max, ceil, a window behind the image": pool("MaxPool", IMAGE, kernel_shape=[1, 1], strides=[4, 5], ceil_mode=1),
+    "average, ceil, one behind": pool("AveragePool", IMAGE, kernel_shape=[1, 2], strides=[4, 2], ceil_mode=1),
     "max, dilated": pool("MaxPool", IMAGE, kernel_shape=[3, 2], dilations=[2, 3], pads=[1, 0, 2, 1]),
     "max, same upper": pool("MaxPool", IMAGE, kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER"),
     "max, same lower": pool("MaxPool", IMAGE, kernel_shape=[2, 2], strides=[1, 1], auto_pad="SAME_LOWER"),
