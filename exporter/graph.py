@@ -105,7 +105,7 @@ def infer_shapes(model: ir.Model) -> None:
     inference must not trust, so that a Resize by constant scales keeps an unknown shape.)
     """
     _infer(model)
-    while any([drop_empty_windows(node) for node in model.graph]):
+    while any(drop_empty_windows(node) for node in model.graph):
         _infer(model)
 
 
