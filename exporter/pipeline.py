@@ -8,28 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx_ir as ir
 
 import targets
 from exporter import bundle as bundles
 from exporter import language, packing, parity, reference
-from exporter.data import Dataset, check_labels, open_dataset
+from exporter.data import Dataset
 from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import emit_tflite, refuse_unknown
 from exporter.errors import MissingError, RecipeError
 from exporter.inspection import by_use, inspect_file
 from exporter.lm.checkpoint import is_checkpoint
-from exporter.loading import Loaded, Parity, load_with_parity
-from exporter.preparing import INT8_PASSES, prepare
+from exporter.loading import Parity
 from exporter.quantization import Quantized, quantize
 from exporter.quantize import FLOAT_WEIGHTS, apply
-from exporter.recipe import InputSpec, Model, Recipe, with_arguments
+from exporter.recipe import Model, Recipe, with_arguments
+from exporter.subject import Source, Subject, open_subject
 from exporter.types import Plan, Rounded
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Outcome", "Progress", "check", "export", "run"]
+__all__ = ["Outcome", "Progress", "build", "check", "export", "quiet", "run"]
 
 Progress = Callable[[str, int, int | None], None]  # stage, done, total
 _ANALYSED = 64  # samples behind the figures of each layer
@@ -49,16 +48,6 @@ class Outcome:
     report: Path | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """What a recipe names, or what a caller handed over in memory instead."""
-
-    model: Any
-    example_inputs: Any = None
-    calibration: Any = None
-    evaluation: Any = None
-
-
 def quiet(stage: str, done: int, total: int | None) -> None:
     """A Progress that shows nothing."""
 
@@ -69,7 +58,7 @@ def run(
     base: Path | str = ".",
     out: Path | str,
     progress: Progress = quiet,
-    source: _Source | None = None,
+    source: Source | None = None,
 ) -> Outcome:
     """Load, prepare, calibrate, plan, apply, emit, package, check, report.
 
@@ -78,24 +67,33 @@ def run(
     Raises KbitError (one line) for whatever the user must change; then nothing is left in ``out``.
     """
     base, out = Path(base), Path(out)
-    source = source or _Source(recipe.model, None, recipe.data.calibration, recipe.data.evaluation)
+    source = source or Source.of(recipe)
     bundles.claim(out)
     if isinstance(source.model, Model) and is_checkpoint(base / source.model.source):
         return _run_language(recipe, base, out, progress)
-    _check_wishes(recipe, source)
+    _check_wishes(recipe, source.calibration is not None)
     progress("load", 0, None)
-    loaded = load_with_parity(source.model, base=base, example_inputs=source.example_inputs, seed=recipe.seed)
-    inputs = _inputs(recipe, loaded)
-    calibration = _open(recipe, source.calibration, inputs, base, recipe.data.calibration_samples, labelled=False)
-    evaluation = _open(recipe, source.evaluation, inputs, base, recipe.data.evaluation_samples, labelled=True)
+    return build(recipe, open_subject(recipe, base, source), out=out, progress=progress)
+
+
+def build(recipe: Recipe, subject: Subject, *, out: Path, progress: Progress = quiet, proofs: bool = True) -> Outcome:
+    """The same from an opened subject on, which may serve many recipes of one model and its data.
+
+    proofs  also what explains the bundle (errors of layers, parity of the artifacts, the report); False: figures alone
+    """
+    bundles.claim(out)
+    _check_wishes(recipe, subject.calibration is not None)
+    inputs, calibration, evaluation = subject.inputs, subject.calibration, subject.evaluation
     integer = recipe.quantize.weights != "float" or bool(recipe.quantize.override)
-    model = prepare(loaded.model, INT8_PASSES if integer else None)
+    model = subject.prepared(integer=integer)
     if "tflite" in recipe.targets.runtimes:
         refuse_unknown(model)
-    _check_evaluation(recipe, evaluation, model)
+    subject.check_evaluation(recipe.data.metric)
     found = Quantized(model, {}, Rounded(Plan({}), {}))
     if integer:
-        found = _quantize(recipe, model, calibration, progress)
+        count = None if calibration is None else calibration.count
+        batches = subject.batches(recipe.data.batch_size)
+        found = quantize(model, recipe.quantize, batches, count=count, progress=progress, seed=recipe.seed)
     plan = found.rounded.plan
     quantized = apply(found.model, found.rounded, io=recipe.quantize.io)
     progress("emit", 0, None)
@@ -110,11 +108,13 @@ def run(
     samples = evaluation or calibration
     golden = packing.golden(artifacts, inputs, recipe, samples, _GOLDEN)
     bundle = packing.pack(out, recipe, inputs, artifacts, golden, evaluation, model, plan)
-    _analyse(bundle, found, samples or golden, loaded.parity)
-    if {"onnxruntime", "tflite"} <= set(files) and plan.tensors:
+    if proofs:
+        _analyse(bundle, found, samples or golden, subject.parity)
+    if proofs and {"onnxruntime", "tflite"} <= set(files) and plan.tensors:
         parity.certify(bundle.path, samples=_CERTIFIED, others=False, progress=progress)
     result = check(bundle.path, progress=progress)
-    return Outcome(bundle, result, loaded.parity, plan.float_nodes, _report(bundle.path, progress))
+    report = _report(bundle.path, progress) if proofs else None
+    return Outcome(bundle, result, subject.parity, plan.float_nodes, report)
 
 
 def _run_language(recipe: Recipe, base: Path, out: Path, progress: Progress) -> Outcome:
@@ -148,7 +148,7 @@ def export(
     texts = {"calibration": calibration, "evaluation": evaluation}
     keys |= {key: value for key, value in texts.items() if isinstance(value, (str, Path))}
     recipe = with_arguments(None, {"source": str(model) if named else type(model).__name__, **keys})
-    source = _Source(recipe.model if named else model, example_inputs, calibration, evaluation)
+    source = Source(recipe.model if named else model, example_inputs, calibration, evaluation)
     return run(recipe, base=base, out=out, progress=progress, source=source).bundle
 
 
@@ -163,61 +163,16 @@ def check(bundle: Path | str, on: str = "host", *, progress: Progress = quiet, *
     return result
 
 
-def _check_wishes(recipe: Recipe, source: _Source) -> None:
+def _check_wishes(recipe: Recipe, calibrated: bool) -> None:
     quantize = recipe.quantize
     if quantize.weights in FLOAT_WEIGHTS and quantize.activations != "float":
         found = f"quantize.weights = {quantize.weights!r} with quantize.activations = {quantize.activations!r}"
         raise RecipeError(found, 'integer activations need integer weights; activations = "float" goes with any')
-    if quantize.activations in {"int8", "int16"} and source.calibration is None:
+    if quantize.activations in {"int8", "int16"} and not calibrated:
         found = f"{quantize.activations} activations need samples to calibrate with: --calibration FILE.npz"
         raise RecipeError("data.calibration is missing", found)
     for name in recipe.targets.names:
         targets.get_target(name)
-
-
-def _inputs(recipe: Recipe, loaded: Loaded) -> dict[str, InputSpec]:
-    """The graph's own inputs; dynamic dimensions by name."""
-    found = {}
-    for value in loaded.model.graph.inputs:
-        if value.is_initializer():
-            continue
-        assert value.name is not None
-        assert value.dtype is not None
-        shape: list[int | str] = [d if isinstance(d, int) else str(d) for d in value.shape or ()]
-        found[value.name] = InputSpec(shape, value.dtype.numpy().name)  # type: ignore[arg-type]
-    return found
-
-
-def _open(
-    recipe: Recipe, source: Any, inputs: Mapping[str, InputSpec], base: Path, limit: int, *, labelled: bool
-) -> Dataset | None:
-    if source is None:
-        return None
-    preprocess = recipe.data.preprocess
-    return open_dataset(source, inputs, preprocess, base=base, limit=limit, labelled=labelled, seed=recipe.seed)
-
-
-def _check_evaluation(recipe: Recipe, evaluation: Dataset | None, model: ir.Model) -> None:
-    from targets.agent.metrics import METRICS
-
-    if evaluation is None:
-        return
-    if recipe.data.metric not in METRICS:
-        raise RecipeError(f"data.metric: unknown metric {recipe.data.metric!r}", f"known: {', '.join(METRICS)}")
-    shape = model.graph.outputs[0].shape
-    classes = shape[-1] if shape is not None and len(shape) == 2 else None
-    if recipe.data.metric in {"top1", "top5"} and isinstance(classes, int) and evaluation.labels is not None:
-        check_labels(evaluation.labels, classes, evaluation.where)
-
-
-def _quantize(recipe: Recipe, model: ir.Model, calibration: Dataset | None, progress: Progress) -> Quantized:
-    def batches() -> Iterator[Any]:
-        assert calibration is not None
-        return calibration.batches(recipe.data.batch_size)
-
-    count = None if calibration is None else calibration.count
-    given = None if calibration is None else batches
-    return quantize(model, recipe.quantize, given, count=count, progress=progress, seed=recipe.seed)
 
 
 def _analyse(

@@ -25,11 +25,12 @@ BANNED_CLASSES = re.compile(r"(Manager|Handler|Helper|Utils?)$")
 RANKS = (
     ("errors",),
     ("types", "ceilings"),
-    ("grid", "graph", "folding", "recipe"),
+    ("grid", "graph", "folding", "recipe", "workers"),
     ("content", "control"),
     ("ops",),
     ("loading", "preparing", "data", "calibration", "rounding", "quantize", "emit", "reference", "bundle"),
     ("quantization",),
+    ("subject",),
     ("search", "finetune", "lm"),
     ("law",),
     ("report", "inspection", "packing", "parity", "comparison"),

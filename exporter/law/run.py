@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from exporter.errors import KbitError, MissingError, RecipeError
+from exporter.errors import RecipeError
 from exporter.law.fit import Fit, fit, frontier
 from exporter.law.measure import measure
 from exporter.law.store import Store
 from exporter.law.types import WIDTHS, Member, Point, Result
 from exporter.recipe import Recipe, to_dict
+from exporter.workers import open_executor
 
 __all__ = ["Law", "run_law"]
 
@@ -66,7 +64,7 @@ def run_law(
     missing = [point for point in points if point.key not in store.results]
     done = len(points) - len(missing)
     progress("measure", done, len(points))
-    with _executor(workers, scheduler, len(missing)) as executor:
+    with open_executor(workers, scheduler, len(missing)) as executor:
         running = {executor.submit(measure, body, str(base.resolve()), point): point for point in missing}
         try:
             for future in as_completed(running):
@@ -124,34 +122,6 @@ def _hashes(recipe: Recipe, base: Path) -> dict[str, str]:
             with (base / name).open("rb") as file:
                 found[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
-
-
-@contextmanager
-def _executor(workers: int | None, scheduler: str | None, tasks: int) -> Iterator[Executor]:
-    """Any concurrent.futures executor will do; everything that it is given can be pickled."""
-    if scheduler is not None:
-        try:
-            from dask.distributed import Client
-        except ImportError as error:
-            raise MissingError("a scheduler needs Dask", "pip install 'kbit[cluster]'") from error
-        try:
-            client = Client(scheduler, timeout=10)
-        except (OSError, ValueError) as error:
-            raise KbitError(f"no Dask scheduler answers at {scheduler!r}", "start one: dask scheduler") from error
-        with client, client.get_executor() as cluster:
-            yield cluster
-        return
-    count = max(1, min(workers or os.cpu_count() or 1, tasks))
-    executor = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_one_thread)
-    try:
-        yield executor
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
-
-
-def _one_thread() -> None:
-    """Processes share the cores among them."""
-    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def _fits(results: Sequence[Result]) -> dict[tuple[int, str], Fit]:

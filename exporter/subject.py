@@ -1,0 +1,96 @@
+"""What a recipe is about, opened: the float graph, the samples to calibrate with and those to judge by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from exporter.data import Dataset, check_labels, open_dataset
+from exporter.errors import RecipeError
+from exporter.loading import Parity, load_with_parity
+from exporter.preparing import INT8_PASSES, prepare
+from exporter.quantization import Batches
+from exporter.recipe import InputSpec, Recipe
+
+__all__ = ["Source", "Subject", "open_subject"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a recipe names, or what a caller handed over in memory instead."""
+
+    model: Any
+    example_inputs: Any = None
+    calibration: Any = None
+    evaluation: Any = None
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Source:
+        return cls(recipe.model, None, recipe.data.calibration, recipe.data.evaluation)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subject:
+    """loaded: the graph as its source has it. inputs: its own, dynamic dimensions by name. parity: with torch."""
+
+    loaded: ir.Model
+    parity: Parity | None
+    inputs: Mapping[str, InputSpec]
+    calibration: Dataset | None
+    evaluation: Dataset | None
+
+    def prepared(self, *, integer: bool = True) -> ir.Model:
+        """A new graph in the forms that planning expects; ``integer=False``: that are fast in float."""
+        return prepare(self.loaded, INT8_PASSES if integer else None)
+
+    def batches(self, size: int) -> Batches | None:
+        """The calibration samples, anew for each call; None without any."""
+        calibration = self.calibration
+        return None if calibration is None else lambda: calibration.batches(size)
+
+    def check_evaluation(self, metric: str) -> None:
+        """Raise RecipeError for a metric that is not known, DataError for labels that the model cannot give."""
+        from targets.agent.metrics import METRICS
+
+        if self.evaluation is None:
+            return
+        if metric not in METRICS:
+            raise RecipeError(f"data.metric: unknown metric {metric!r}", f"known: {', '.join(METRICS)}")
+        shape = self.loaded.graph.outputs[0].shape
+        classes = shape[-1] if shape is not None and len(shape) == 2 else None
+        labels = self.evaluation.labels
+        if metric in {"top1", "top5"} and isinstance(classes, int) and labels is not None:
+            check_labels(labels, classes, self.evaluation.where)
+
+
+def open_subject(recipe: Recipe, base: Path, source: Source | None = None) -> Subject:
+    """Raises KbitError for a model or data that do not open or do not fit each other."""
+    source = source or Source.of(recipe)
+    loaded = load_with_parity(source.model, base=base, example_inputs=source.example_inputs, seed=recipe.seed)
+    inputs, data = _inputs(loaded.model), recipe.data
+
+    def samples(given: Any, limit: int, *, labelled: bool) -> Dataset | None:
+        if given is None:
+            return None
+        specs = data.preprocess
+        return open_dataset(given, inputs, specs, base=base, limit=limit, labelled=labelled, seed=recipe.seed)
+
+    calibration = samples(source.calibration, data.calibration_samples, labelled=False)
+    evaluation = samples(source.evaluation, data.evaluation_samples, labelled=True)
+    return Subject(loaded.model, loaded.parity, inputs, calibration, evaluation)
+
+
+def _inputs(model: ir.Model) -> dict[str, InputSpec]:
+    found = {}
+    for value in model.graph.inputs:
+        if value.is_initializer():
+            continue
+        assert value.name is not None
+        assert value.dtype is not None
+        shape: list[int | str] = [d if isinstance(d, int) else str(d) for d in value.shape or ()]
+        found[value.name] = InputSpec(shape, value.dtype.numpy().name)  # type: ignore[arg-type]
+    return found
