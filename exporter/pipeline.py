@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import emit_tflite, refuse_unknown
 from exporter.errors import MissingError, RecipeError
 from exporter.inspection import by_use, inspect_file
+from exporter.linting import Finding, lint
 from exporter.lm.checkpoint import is_checkpoint
 from exporter.loading import Parity
 from exporter.quantization import Quantized, quantize
@@ -28,7 +30,7 @@ from exporter.types import Plan, Rounded
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Outcome", "Progress", "build", "check", "export", "quiet", "run"]
+__all__ = ["Outcome", "Progress", "build", "check", "export", "findings", "quiet", "run"]
 
 Progress = Callable[[str, int, int | None], None]  # stage, done, total
 _ANALYSED = 64  # samples behind the figures of each layer
@@ -39,13 +41,15 @@ _DRAWN = 6  # tensors whose histograms are kept for the report
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A checked bundle, the checker's verdict, the float difference to torch, and which nodes run in float."""
+    """A checked bundle, the checker's verdict, the float difference to torch, which nodes run in float, and what is
+    wrong with the calibration data."""
 
     bundle: bundles.Bundle
     check: Mapping[str, Any]
     parity: Parity | None
     float_nodes: Mapping[str, str]
     report: Path | None
+    findings: Sequence[Finding] = ()
 
 
 def quiet(stage: str, done: int, total: int | None) -> None:
@@ -90,6 +94,7 @@ def build(recipe: Recipe, subject: Subject, *, out: Path, progress: Progress = q
         refuse_unknown(model)
     subject.check_evaluation(recipe.data.metric)
     found = Quantized(model, {}, Rounded(Plan({}), {}))
+    faults = lint(recipe, subject, model, progress) if proofs and integer else []
     if integer:
         count = None if calibration is None else calibration.count
         batches = subject.batches(recipe.data.batch_size)
@@ -109,12 +114,12 @@ def build(recipe: Recipe, subject: Subject, *, out: Path, progress: Progress = q
     golden = packing.golden(artifacts, inputs, recipe, samples, _GOLDEN)
     bundle = packing.pack(out, recipe, inputs, artifacts, golden, evaluation, model, plan)
     if proofs:
-        _analyse(bundle, found, samples or golden, subject.parity)
+        _analyse(bundle, found, samples or golden, subject.parity, faults)
     if proofs and {"onnxruntime", "tflite"} <= set(files) and plan.tensors:
         parity.certify(bundle.path, samples=_CERTIFIED, others=False, progress=progress)
     result = check(bundle.path, progress=progress)
     report = _report(bundle.path, progress) if proofs else None
-    return Outcome(bundle, result, subject.parity, plan.float_nodes, report)
+    return Outcome(bundle, result, subject.parity, plan.float_nodes, report, faults)
 
 
 def _run_language(recipe: Recipe, base: Path, out: Path, progress: Progress) -> Outcome:
@@ -163,6 +168,13 @@ def check(bundle: Path | str, on: str = "host", *, progress: Progress = quiet, *
     return result
 
 
+def findings(bundle: Path | str) -> list[dict[str, Any]]:
+    """What the linter said of the bundle's calibration data when it was made; nothing of an older bundle."""
+    place = Path(bundle) / "analysis.json"
+    body = json.loads(place.read_text("utf-8")) if place.is_file() else {}
+    return list(body.get("findings") or [])
+
+
 def _check_wishes(recipe: Recipe, calibrated: bool) -> None:
     quantize = recipe.quantize
     if quantize.weights in FLOAT_WEIGHTS and quantize.activations != "float":
@@ -180,14 +192,16 @@ def _analyse(
     found: Quantized,
     samples: Dataset | Mapping[str, np.ndarray],
     parity: Parity | None,
+    findings: Sequence[Finding],
 ) -> None:
-    """analysis.json: each layer's error, the worst tensors' histograms, parity with torch."""
+    """analysis.json: findings of the linter, each layer's error, the worst tensors' histograms, parity with torch."""
     layers, plan = [], found.rounded.plan
     if plan.tensors and isinstance(samples, Dataset):
         quantized = apply(found.model, found.rounded)
         layers = reference.layer_errors(found.model, quantized, plan, _first(samples.batches(8), _ANALYSED // 8))
     worst = sorted(layers, key=lambda layer: layer.sqnr_db)[:_DRAWN]
     body = {
+        "findings": [asdict(finding) for finding in findings],
         "layers": [asdict(layer) for layer in layers],
         "histograms": [packing.histogram(layer.value, found.stats[layer.value], plan) for layer in worst],
         "parity": None if parity is None else asdict(parity),

@@ -31,7 +31,7 @@ RANKS = (
     ("loading", "preparing", "data", "calibration", "rounding", "quantize", "emit", "reference", "bundle"),
     ("quantization",),
     ("subject",),
-    ("search", "finetune", "lm"),
+    ("linting", "search", "finetune", "lm"),
     ("law",),
     ("report", "inspection", "packing", "parity", "comparison"),
     ("conversion",),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from typer.exceptions import TyperException
 
-from exporter.cli import language, law
+from exporter.cli import language, law, recovery
 from exporter.cli.app import app
 from exporter.errors import KbitError
 from targets import TargetError
@@ -21,6 +21,7 @@ __all__ = ["main"]
 
 app.command()(language.generate)
 app.command()(law.law)
+recovery.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -110,7 +110,7 @@ def check(
     if json is not None:
         print_json(result, json)
     if json != "-":
-        say(*tables.check(result))
+        say(*tables.check(result), *tables.findings(pipeline.findings(bundle)))
     return 0 if result["passed"] else 1
 
 

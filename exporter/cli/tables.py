@@ -25,6 +25,7 @@ __all__ = [
     "certificate",
     "check",
     "converted",
+    "findings",
     "inspection",
     "outcome",
     "outcome_json",
@@ -43,6 +44,7 @@ def outcome(found: Outcome) -> list[RenderableType]:
         parts.append(
             f"float ONNX against torch: {found.parity.max_abs:.1e} at most, {found.parity.max_rel:.1e} relative"
         )
+    parts += findings([dataclasses.asdict(each) for each in found.findings])
     parts += [*float_nodes(found.float_nodes), *verdict(found.check), f"bundle  {found.bundle.path}"]
     return [*parts, *([f"report  {found.report}"] if found.report else [])]
 
@@ -55,7 +57,17 @@ def outcome_json(found: Outcome) -> dict[str, Any]:
         "check": dict(found.check),
         "parity": None if found.parity is None else dataclasses.asdict(found.parity),
         "float_nodes": dict(found.float_nodes),
+        "findings": [dataclasses.asdict(each) for each in found.findings],
     }
+
+
+def findings(found: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What is wrong with calibration data, one line each."""
+    lines = []
+    for each in found:
+        where = f" (first: {', '.join(map(str, each['samples']))})" if each["samples"] else ""
+        lines.append(f"calibration, {each['kind']}: {each['found']}{where}; {each['remedy']}")
+    return lines
 
 
 def check(result: Mapping[str, Any]) -> list[RenderableType]:

@@ -40,9 +40,9 @@ class Dataset:
             index = self._index[start : start + size]
             yield {name: self._ready(name, index, start) for name in self._inputs}
 
-    def raw(self) -> dict[str, npt.NDArray[Any]]:
-        """The drawn samples before preprocessing, by input name."""
-        return {name: self._raw.take(name, self._index) for name in self._inputs}
+    def raw(self, count: int | None = None) -> dict[str, npt.NDArray[Any]]:
+        """The drawn samples, or the first ``count`` of them, before preprocessing, by input name."""
+        return {name: self._raw.take(name, self._index[:count]) for name in self._inputs}
 
     def _ready(self, name: str, index: npt.NDArray[np.int64], start: int) -> npt.NDArray[Any]:
         spec, raw = self._inputs[name], self._raw.take(name, index)

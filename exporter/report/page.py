@@ -63,6 +63,7 @@ def render(bundle_dir: Path | str, out: Path | None = None) -> Path:
         parity=parity,
         operators=charts.operators(parity["operators"]) if parity and parity["operators"] else "",
         spreads=charts.spreads(_spreads(parity)) if parity and parity["whole"]["steps"] else "",
+        findings=(analysis or {}).get("findings") or [],
         layers=sorted(layers, key=lambda layer: layer["sqnr_db"])[:15],
         sqnr=charts.sqnr(layers) if layers else "",
         histograms=[charts.histogram(h) for h in (analysis or {}).get("histograms") or []],
