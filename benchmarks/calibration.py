@@ -162,7 +162,8 @@ def main() -> None:
         folder = given.folder or Path(name)
         if not (folder / "float.onnx").exists():
             prepare_files(folder, given.counts)
-        rows = []
+        rows: list[list[object]] = []
+        first: dict[str, float] = {}  # peak at the first count
         for count in given.counts:
             runs: dict[str, list[dict[str, float]]] = {name: [] for name in given.only}
             for turn in range(given.rounds):
@@ -171,9 +172,11 @@ def main() -> None:
             for contestant, results in runs.items():
                 middle = {key: statistics.median(r[key] for r in results) for key in results[0]}
                 parts = [f"{middle[k]:.2f}" if k in middle else "" for k in ("seconds", "prepare", "calibrate", "plan")]
-                rows.append([contestant, count, *parts, f"{middle['peak']:.0f}"])
+                base = first.setdefault(contestant, middle["peak"])
+                rows.append([contestant, count, *parts, f"{middle['peak']:.0f}", f"{middle['peak'] / base:.3f}"])
     print(machine("onnxruntime", "numpy"), "\n")
-    print(table(["contestant", "images", "s", "prepare", "calibrate", "plan and write", "peak MB"], rows))
+    head = ["contestant", "images", "s", "prepare", "calibrate", "plan and write", "peak MB", "of the first count's"]
+    print(table(head, rows))
 
 
 if __name__ == "__main__":

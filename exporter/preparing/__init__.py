@@ -17,6 +17,7 @@ from exporter.preparing.equalize import equalize
 from exporter.preparing.fold import fold
 from exporter.preparing.gemm import gemm
 from exporter.preparing.int8_forms import int8_forms
+from exporter.preparing.linear import linear
 from exporter.preparing.movement import movement
 from exporter.preparing.pooling import pooling
 from exporter.preparing.rotate import rotate
@@ -37,6 +38,7 @@ PASSES: Mapping[str, Callable[[ir.Model], None]] = {
     "movement": movement,
     "blocks": blocks,
     "gemm": gemm,
+    "linear": linear,
     "int8_forms": int8_forms,
     "averages": averages,
     "transposed": transposed,
@@ -44,7 +46,7 @@ PASSES: Mapping[str, Callable[[ir.Model], None]] = {
     "unshare": unshare,  # after clean, which joins equal constants
 }
 
-_INT8 = {"int8_forms", "averages", "transposed"}
+_INT8 = {"linear", "int8_forms", "averages", "transposed"}
 INT8_PASSES: tuple[str, ...] = tuple(PASSES)
 _FLOAT_PASSES: tuple[str, ...] = tuple(name for name in PASSES if name not in _INT8)
 WEIGHT_PASSES: tuple[str, ...] = ("equalize", "smooth", "rotate")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -17,6 +17,7 @@ __all__ = ["Regions", "activation_inputs", "find_regions", "fused_activation", "
 # Integer arithmetic pays only around these; a lone Add or Reshape between float nodes stays float.
 _ANCHORS = frozenset({"Conv", "Gemm", "MatMul", "GlobalAveragePool", "AveragePool", "MaxPool"})
 _CLAMPS = frozenset({"Relu", "Clip"})
+_MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +59,14 @@ def find_regions(model: ir.Model, wanted: Mapping[str, Wish]) -> Regions:
     nodes = list(model.graph)
     reasons: dict[str, str] = {}
     candidates: list[ir.Node] = []
+    masked = _masked_scores(nodes)
     for node in nodes:
-        why = _why_float(node, wanted[graph.node_name(node)])
+        why = _why_float(node, wanted[graph.node_name(node)]) or masked.get(graph.node_name(node))
         if why is None:
             candidates.append(node)
         elif any(is_float(v) for v in [*node.inputs, *node.outputs]):
             reasons[graph.node_name(node)] = why
-    candidates = _anchored(candidates, reasons)
+    candidates = _anchored(_without_streams(candidates, reasons), reasons)
     return Regions(tuple(candidates), reasons)
 
 
@@ -97,6 +99,41 @@ def _weights_unfit(node: ir.Node, row: Op) -> str | None:
     if node.op_type == "Clip" and any(v is not None and graph.constant(v) is None for v in node.inputs[1:]):
         return "its bounds are not constants"
     return None
+
+
+def _masked_scores(nodes: Sequence[ir.Node]) -> dict[str, str]:
+    """From the Add or Where of an attention mask to its Softmax: beside -1e4 a grid leaves nothing of the scores."""
+    found = {}
+    for node in nodes:
+        way, maker = [node], node.inputs[0].producer() if node.op_type == "Softmax" and node.inputs[0] else None
+        while maker is not None and maker.op_type in _MOVES and maker.inputs[0] is not None:
+            way.append(maker)
+            maker = maker.inputs[0].producer()
+        if maker is not None and _is_mask(maker):
+            found.update({graph.node_name(n): "an attention mask would take up the range" for n in [*way, maker]})
+    return found
+
+
+def _is_mask(node: ir.Node) -> bool:
+    """What is added to scores; not a bias of one dimension."""
+    if node.op_type == "Where":
+        return True
+    arrays = [graph.constant(value) for value in node.inputs]
+    return node.op_type == "Add" and not any(array is not None and array.ndim < 2 for array in arrays)
+
+
+def _without_streams(candidates: list[ir.Node], reasons: dict[str, str]) -> list[ir.Node]:
+    """Sums that only float nodes read stay in float: the residual stream of a transformer, rounded nowhere."""
+    inside = {id(node) for node in candidates}
+    for node in reversed(candidates):
+        readers = graph.consumers(node.outputs[0])
+        computed = all(graph.constant(value) is None for value in node.inputs)
+        if node.op_type != "Add" or not computed or not readers or node.outputs[0].is_graph_output():
+            continue
+        if not any(id(reader) in inside for reader in readers):
+            inside.remove(id(node))
+            reasons[graph.node_name(node)] = "only float nodes read this sum"
+    return [node for node in candidates if id(node) in inside]
 
 
 def _anchored(candidates: list[ir.Node], reasons: dict[str, str]) -> list[ir.Node]:
