@@ -32,8 +32,9 @@ class Wish:
 
 
 def wishes(model: ir.Model, quantize: Quantize) -> dict[str, Wish]:
-    """By node name, for every node. Raises PlanError for a pattern that matches nothing."""
+    """By node name, for every node. Raises PlanError for a pattern that matches nothing, and for int16 activations."""
     nodes = list(model.graph)
+    _refuse_int16(quantize)
     _check_patterns(nodes, quantize)
     general = Wish(*(getattr(quantize, key) for key in _KEYS))
     table = replace(general, weights=_embeddings(quantize), rounder="auto")
@@ -64,6 +65,15 @@ def _matches(node: ir.Node, pattern: str) -> bool:
     names = [graph.node_name(node), node.op_type]
     names += [v.name for v in node.inputs if v is not None and v.name and graph.constant(v) is not None]
     return any(fnmatchcase(name, pattern) for name in names)
+
+
+def _refuse_int16(quantize: Quantize) -> None:
+    asked = {"quantize.activations": quantize.activations}
+    asked |= {f"quantize.override {o.match!r}": o.activations for o in quantize.override if o.activations}
+    for where, kind in asked.items():
+        if kind == "int16":
+            found = f"{where} is int16, with which neither ONNX Runtime nor XNNPACK computes on a CPU"
+            raise PlanError(found, '"float" is as fast there and more exact')
 
 
 def _check_patterns(nodes: list[ir.Node], quantize: Quantize) -> None:

@@ -142,9 +142,9 @@ class Quantize(Table, frozen=True):
     """How the numbers are chosen. weights and activations = "float" leave the model in float."""
 
     weights: Annotated[Weights, _says("width or codebook of the weights")] = "int8"
-    activations: Annotated[Activations, _says("int8 and int16 from calibration; dynamic: int8, anew in each run")] = (
-        "int8"
-    )
+    activations: Annotated[
+        Activations, _says("int8: from calibration; dynamic: int8, anew in each run; int16: refused, no kernel has it")
+    ] = "int8"
     embeddings: Annotated[
         Literal["auto", "int8", "int4", "int2", "float16", "float"],
         _says("width of look-up tables; auto: int8, and int4 where weights have 4 bits or fewer"),
