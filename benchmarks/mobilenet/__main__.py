@@ -30,6 +30,7 @@ CASES = {
     "W8A8 per channel": Quantize(),
     "W8A8 per tensor": Quantize(granularity="tensor"),
     "W8A8 per tensor, equalize": Quantize(granularity="tensor", passes=["equalize"]),
+    "W8A8 per tensor, equalize, gptq": Quantize(granularity="tensor", passes=["equalize"], rounder="gptq"),
     "W4A8 per channel, nearest": Quantize(weights="int4", rounder="nearest"),
     "W4A8 per channel, adaround": Quantize(weights="int4", rounder="adaround"),
     "W4A8 per channel, gptq (default)": Quantize(weights="int4"),

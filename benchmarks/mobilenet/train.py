@@ -21,7 +21,7 @@ from tests.nets.mobilenet_v2 import mobilenet_v2
 __all__ = ["OUT", "build", "train"]
 
 OUT = Path(__file__).parent / "out"
-EPOCHS, BATCH, RATE, SEED = 20, 64, 6e-3, 0
+EPOCHS, BATCH, RATE, SEED = 12, 64, 6e-3, 0
 
 
 def build() -> torch.nn.Module:
@@ -48,7 +48,7 @@ def train(more: int = EPOCHS) -> tuple[int, float]:
     net = build()
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=0.05)
     steps = EPOCHS * -(-len(images) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.5)
     done = 0
     if (OUT / "state.pt").exists():
         state = torch.load(OUT / "state.pt", weights_only=True)
