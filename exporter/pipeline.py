@@ -12,7 +12,7 @@ import numpy as np
 
 import targets
 from exporter import bundle as bundles
-from exporter import language, packing, parity, reference
+from exporter import language, packing, parity, reference, training
 from exporter.data import Dataset
 from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import emit_tflite, refuse_unknown
@@ -30,6 +30,9 @@ from exporter.types import Plan, Rounded
 if TYPE_CHECKING:
     import torch
 
+    from exporter.finetune import History
+    from exporter.pruning import Pruning
+
 __all__ = ["Outcome", "Progress", "build", "check", "export", "findings", "quiet", "run"]
 
 Progress = Callable[[str, int, int | None], None]  # stage, done, total
@@ -42,7 +45,11 @@ _DRAWN = 6  # tensors whose histograms are kept for the report
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """A checked bundle, the checker's verdict, the float difference to torch, which nodes run in float, and what is
-    wrong with the calibration data."""
+    wrong with the calibration data.
+
+    training  how each training went
+    pruning   what was removed
+    """
 
     bundle: bundles.Bundle
     check: Mapping[str, Any]
@@ -50,6 +57,8 @@ class Outcome:
     float_nodes: Mapping[str, str]
     report: Path | None
     findings: Sequence[Finding] = ()
+    training: tuple[History, ...] = ()
+    pruning: Pruning | None = None
 
 
 def quiet(stage: str, done: int, total: int | None) -> None:
@@ -64,7 +73,7 @@ def run(
     progress: Progress = quiet,
     source: Source | None = None,
 ) -> Outcome:
-    """Load, prepare, calibrate, plan, apply, emit, package, check, report.
+    """Load, prepare, prune, calibrate, plan, round, train, apply, emit, package, check, report.
 
     base  folder that the recipe's relative paths start from
     out   folder of the bundle, new or empty
@@ -75,7 +84,7 @@ def run(
     bundles.claim(out)
     if isinstance(source.model, Model) and is_checkpoint(base / source.model.source):
         return _run_language(recipe, base, out, progress)
-    _check_wishes(recipe, source.calibration is not None)
+    _check_wishes(recipe, source.calibration is not None, source.training is not None)
     progress("load", 0, None)
     return build(recipe, open_subject(recipe, base, source), out=out, progress=progress)
 
@@ -86,19 +95,22 @@ def build(recipe: Recipe, subject: Subject, *, out: Path, progress: Progress = q
     proofs  also what explains the bundle (errors of layers, parity of the artifacts, the report); False: figures alone
     """
     bundles.claim(out)
-    _check_wishes(recipe, subject.calibration is not None)
+    _check_wishes(recipe, subject.calibration is not None, subject.training is not None)
     inputs, calibration, evaluation = subject.inputs, subject.calibration, subject.evaluation
     integer = recipe.quantize.weights != "float" or bool(recipe.quantize.override)
     model = subject.prepared(integer=integer)
     if "tflite" in recipe.targets.runtimes:
         refuse_unknown(model)
     subject.check_evaluation(recipe.data.metric)
-    found = Quantized(model, {}, Rounded(Plan({}), {}))
     faults = lint(recipe, subject, model, progress) if proofs and integer else []
+    slim = training.pruned(recipe, model, subject, progress)
+    found = Quantized(slim.model, {}, Rounded(Plan({}), {}))
     if integer:
         count = None if calibration is None else calibration.count
         batches = subject.batches(recipe.data.batch_size)
-        found = quantize(model, recipe.quantize, batches, count=count, progress=progress, seed=recipe.seed)
+        wishes = training.quantize_wishes(recipe)
+        found = quantize(slim.model, wishes, batches, count=count, progress=progress, seed=recipe.seed)
+    found, histories = training.finetuned(recipe, model, found, slim, subject, progress)
     plan = found.rounded.plan
     quantized = apply(found.model, found.rounded, io=recipe.quantize.io)
     progress("emit", 0, None)
@@ -114,16 +126,18 @@ def build(recipe: Recipe, subject: Subject, *, out: Path, progress: Progress = q
     golden = packing.golden(artifacts, inputs, recipe, samples, _GOLDEN)
     bundle = packing.pack(out, recipe, inputs, artifacts, golden, evaluation, model, plan)
     if proofs:
-        _analyse(bundle, found, samples or golden, subject.parity, faults)
+        _analyse(bundle, found, samples or golden, subject.parity, faults, histories, slim.facts)
     if proofs and {"onnxruntime", "tflite"} <= set(files) and plan.tensors:
         parity.certify(bundle.path, samples=_CERTIFIED, others=False, progress=progress)
     result = check(bundle.path, progress=progress)
     report = _report(bundle.path, progress) if proofs else None
-    return Outcome(bundle, result, subject.parity, plan.float_nodes, report, faults)
+    return Outcome(bundle, result, subject.parity, plan.float_nodes, report, faults, histories, slim.facts)
 
 
 def _run_language(recipe: Recipe, base: Path, out: Path, progress: Progress) -> Outcome:
     """The same for a checkpoint folder: a language model."""
+    if recipe.finetune.data is not None or recipe.prune.method is not None:
+        raise RecipeError("[finetune] or [prune] with a checkpoint folder", "language models are quantized only")
     for name in recipe.targets.names:
         targets.get_target(name)
     made = language.make(recipe, base / recipe.model.source, base=base, out=out, progress=progress)
@@ -138,6 +152,7 @@ def export(
     *,
     calibration: Any = None,
     evaluation: Any = None,
+    finetune: Any = None,
     out: Path | str,
     base: Path | str = ".",
     progress: Progress = quiet,
@@ -146,14 +161,15 @@ def export(
     """The line in one call: a torch module, "module:callable", .pt2 or .onnx -> a checked bundle in ``out``.
 
     calibration, evaluation  a path as in a recipe, an array, a dict of arrays by input name (with "labels"), or batches
+    finetune                 the same: samples to train the quantized model on
     keys                     any key of a recipe by its own name: weights="int8", observer="mse", max_drop=0.5,
                              preprocess={"image": Preprocess(...)}, inputs={"image": InputSpec(...)}
     """
     named = isinstance(model, (str, Path))
-    texts = {"calibration": calibration, "evaluation": evaluation}
+    texts = {"calibration": calibration, "evaluation": evaluation, "finetune": finetune}
     keys |= {key: value for key, value in texts.items() if isinstance(value, (str, Path))}
     recipe = with_arguments(None, {"source": str(model) if named else type(model).__name__, **keys})
-    source = Source(recipe.model if named else model, example_inputs, calibration, evaluation)
+    source = Source(recipe.model if named else model, example_inputs, calibration, evaluation, finetune)
     return run(recipe, base=base, out=out, progress=progress, source=source).bundle
 
 
@@ -175,7 +191,7 @@ def findings(bundle: Path | str) -> list[dict[str, Any]]:
     return list(body.get("findings") or [])
 
 
-def _check_wishes(recipe: Recipe, calibrated: bool) -> None:
+def _check_wishes(recipe: Recipe, calibrated: bool, trained: bool) -> None:
     quantize = recipe.quantize
     if quantize.weights in FLOAT_WEIGHTS and quantize.activations != "float":
         found = f"quantize.weights = {quantize.weights!r} with quantize.activations = {quantize.activations!r}"
@@ -183,6 +199,7 @@ def _check_wishes(recipe: Recipe, calibrated: bool) -> None:
     if quantize.activations in {"int8", "int16"} and not calibrated:
         found = f"{quantize.activations} activations need samples to calibrate with: --calibration FILE.npz"
         raise RecipeError("data.calibration is missing", found)
+    training.refuse(recipe, trained=trained, calibrated=calibrated)
     for name in recipe.targets.names:
         targets.get_target(name)
 
@@ -193,8 +210,11 @@ def _analyse(
     samples: Dataset | Mapping[str, np.ndarray],
     parity: Parity | None,
     findings: Sequence[Finding],
+    trained: Sequence[History],
+    pruning: Pruning | None,
 ) -> None:
-    """analysis.json: findings of the linter, each layer's error, the worst tensors' histograms, parity with torch."""
+    """analysis.json: findings of the linter, each layer's error, the worst tensors' histograms, parity with torch,
+    what was pruned, how training went."""
     layers, plan = [], found.rounded.plan
     if plan.tensors and isinstance(samples, Dataset):
         quantized = apply(found.model, found.rounded)
@@ -206,6 +226,8 @@ def _analyse(
         "histograms": [packing.histogram(layer.value, found.stats[layer.value], plan) for layer in worst],
         "parity": None if parity is None else asdict(parity),
         "weights": _weight_uses(bundle),
+        "pruning": None if pruning is None else asdict(pruning),
+        "training": [asdict(history) for history in trained],
     }
     bundles.add_result(bundle.path, "analysis.json", body)
 

@@ -1,4 +1,4 @@
-"""What a recipe is about, opened: the float graph, the samples to calibrate with and those to judge by."""
+"""What a recipe is about, opened: the float graph, the samples to calibrate with, to train on and to judge by."""
 
 from __future__ import annotations
 
@@ -27,21 +27,28 @@ class Source:
     example_inputs: Any = None
     calibration: Any = None
     evaluation: Any = None
+    training: Any = None
 
     @classmethod
     def of(cls, recipe: Recipe) -> Source:
-        return cls(recipe.model, None, recipe.data.calibration, recipe.data.evaluation)
+        return cls(recipe.model, None, recipe.data.calibration, recipe.data.evaluation, recipe.finetune.data)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subject:
-    """loaded: the graph as its source has it. inputs: its own, dynamic dimensions by name. parity: with torch."""
+    """loaded: the graph as its source has it. inputs: its own, dynamic dimensions by name. parity: with torch.
+
+    training  samples to train on; None: nothing is trained
+    base      folder that the recipe's relative paths start from
+    """
 
     loaded: ir.Model
     parity: Parity | None
     inputs: Mapping[str, InputSpec]
     calibration: Dataset | None
     evaluation: Dataset | None
+    training: Dataset | None = None
+    base: Path = Path()
 
     def prepared(self, *, integer: bool = True) -> ir.Model:
         """A new graph in the forms that planning expects; ``integer=False``: that are fast in float."""
@@ -56,15 +63,13 @@ class Subject:
         """Raise RecipeError for a metric that is not known, DataError for labels that the model cannot give."""
         from targets.agent.metrics import METRICS
 
-        if self.evaluation is None:
-            return
-        if metric not in METRICS:
+        if self.evaluation is not None and metric not in METRICS:
             raise RecipeError(f"data.metric: unknown metric {metric!r}", f"known: {', '.join(METRICS)}")
         shape = self.loaded.graph.outputs[0].shape
         classes = shape[-1] if shape is not None and len(shape) == 2 else None
-        labels = self.evaluation.labels
-        if metric in {"top1", "top5"} and isinstance(classes, int) and labels is not None:
-            check_labels(labels, classes, self.evaluation.where)
+        for data in (self.evaluation, self.training):
+            if metric in {"top1", "top5"} and isinstance(classes, int) and data is not None and data.labels is not None:
+                check_labels(data.labels, classes, data.where)
 
 
 def open_subject(recipe: Recipe, base: Path, source: Source | None = None) -> Subject:
@@ -81,7 +86,8 @@ def open_subject(recipe: Recipe, base: Path, source: Source | None = None) -> Su
 
     calibration = samples(source.calibration, data.calibration_samples, labelled=False)
     evaluation = samples(source.evaluation, data.evaluation_samples, labelled=True)
-    return Subject(loaded.model, loaded.parity, inputs, calibration, evaluation)
+    training = samples(source.training, recipe.finetune.samples, labelled=False)
+    return Subject(loaded.model, loaded.parity, inputs, calibration, evaluation, training, base)
 
 
 def _inputs(model: ir.Model) -> dict[str, InputSpec]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import exporter
@@ -144,6 +144,7 @@ _recipes = st.builds(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_recipes)
 def test_what_is_written_reads_back_equal(recipe: Recipe) -> None:
     text = recipes.to_toml(recipe)
@@ -174,7 +175,8 @@ def test_every_leaf_has_one_flag() -> None:
     assert expected.items() <= flags.items()
     assert all(key.description for key in KEYS)
     assert {key.path for key in KEYS if key.is_path} == {
-        "model.source", "model.checkpoint", "data.calibration", "data.evaluation",
+        "model.source", "model.checkpoint", "data.calibration", "data.evaluation", "finetune.data",
+        "finetune.checkpoint", "law.members", "law.checkpoints",
     }  # fmt: skip
 
 
@@ -200,8 +202,8 @@ def test_overrides_and_arguments() -> None:
 def test_a_command_line_amounts_to_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     flags = {"calibration": "data/c.npz", "max_drop": "0.5", "target": ["host,raspberry-pi-5", "pixel"], "seed": "7"}
-    settings = ["data.preprocess.image.scale=0.0039", 'data.preprocess.image.source_layout="NHWC"']
-    recipe, base = recipes.from_command("model.onnx", flags, ["image=batch,3,32,32", "k:0=4:int64"], settings)
+    changes = ["data.preprocess.image.scale=0.0039", 'data.preprocess.image.source_layout="NHWC"']
+    recipe, base = recipes.from_command("model.onnx", flags, ["image=batch,3,32,32", "k:0=4:int64"], changes)
     assert base == Path()
     assert recipe.model.inputs == {"image": InputSpec(["batch", 3, 32, 32]), "k:0": InputSpec([4], "int64")}
     assert recipe.targets.names == ["host", "raspberry-pi-5", "pixel"]

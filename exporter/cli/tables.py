@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from exporter.conversion import Converted
+    from exporter.finetune import History
     from exporter.law import Law
     from exporter.parity import Certificate
     from exporter.pipeline import Outcome
+    from exporter.pruning import Pruning
     from targets import Target
 
 __all__ = [
@@ -44,6 +46,9 @@ def outcome(found: Outcome) -> list[RenderableType]:
         parts.append(
             f"float ONNX against torch: {found.parity.max_abs:.1e} at most, {found.parity.max_rel:.1e} relative"
         )
+    if found.pruning is not None:
+        parts.append(removed(found.pruning))
+    parts += [trained(history) for history in found.training]
     parts += findings([dataclasses.asdict(each) for each in found.findings])
     parts += [*float_nodes(found.float_nodes), *verdict(found.check), f"bundle  {found.bundle.path}"]
     return [*parts, *([f"report  {found.report}"] if found.report else [])]
@@ -58,7 +63,31 @@ def outcome_json(found: Outcome) -> dict[str, Any]:
         "parity": None if found.parity is None else dataclasses.asdict(found.parity),
         "float_nodes": dict(found.float_nodes),
         "findings": [dataclasses.asdict(each) for each in found.findings],
+        "pruning": None if found.pruning is None else dataclasses.asdict(found.pruning),
+        "training": [dataclasses.asdict(history) for history in found.training],
     }
+
+
+def removed(pruning: Pruning) -> str:
+    """One line on what was pruned."""
+    if pruning.method != "channels":
+        return f"pruned ({pruning.method}): {100 * pruning.zeros:.1f} % of the weights of layers are zero"
+    before, after = pruning.multiply_adds_before, pruning.multiply_adds
+    share = 100 * (1 - after / max(before, 1))
+    return f"pruned channels: {_millions(before)} -> {_millions(after)} multiply-adds ({share:.1f} % removed)"
+
+
+def trained(history: History) -> str:
+    """One line on a training."""
+    first, best = history.epochs[0], history.epochs[history.kept]
+    line = f"{history.stage}: {len(history.epochs) - 1} epochs, the best is {history.kept}"
+    if best.held_out is not None:
+        line += f"; held-out loss {_number(first.held_out, 4)} -> {_number(best.held_out, 4)}"
+    if best.metric is not None:
+        line += f", {history.metric_name} {_number(first.metric, 2)} -> {_number(best.metric, 2)}"
+    if history.metric is not None:
+        line += f"; {history.metric_name} on the evaluation samples {_number(history.metric, 2)}"
+    return line
 
 
 def findings(found: Iterable[Mapping[str, Any]]) -> list[str]:

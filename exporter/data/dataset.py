@@ -40,6 +40,10 @@ class Dataset:
             index = self._index[start : start + size]
             yield {name: self._ready(name, index, start) for name in self._inputs}
 
+    def take(self, which: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
+        """The same for samples by their numbers, 0 to count - 1."""
+        return {name: self._ready(name, self._index[which], int(which[0])) for name in self._inputs}
+
     def raw(self, count: int | None = None) -> dict[str, npt.NDArray[Any]]:
         """The drawn samples, or the first ``count`` of them, before preprocessing, by input name."""
         return {name: self._raw.take(name, self._index[:count]) for name in self._inputs}

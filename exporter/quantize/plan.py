@@ -10,8 +10,8 @@ import onnx_ir as ir
 from exporter import graph, grid
 from exporter.errors import PlanError
 from exporter.ops import OPS, Fixed, Same
-from exporter.quantize.regions import activation_inputs, find_regions, fused_activation
-from exporter.quantize.sums import align_sums
+from exporter.quantize.regions import activation_inputs, find_regions
+from exporter.quantize.shared import activations_of, align, ties_of
 from exporter.quantize.ties import Ties
 from exporter.quantize.weights import plan_constants, plan_stored
 from exporter.quantize.wishes import Wish, wishes
@@ -32,7 +32,7 @@ def minmax_range(stats: TensorStats, scheme: Scheme) -> tuple[float, float]:
 
 def planned_activations(model: ir.Model, quantize: Quantize = _DEFAULT) -> list[str]:
     """Names of the values whose statistics make_plan asks for: what calibration needs to watch, and no more."""
-    return list(_activations(find_regions(model, wishes(model, quantize)).integer))
+    return list(activations_of(find_regions(model, wishes(model, quantize)).integer))
 
 
 def make_plan(
@@ -58,15 +58,15 @@ def make_plan(
     reasons = dict(regions.reasons)
     nodes = list(regions.integer)
     while True:
-        activations = _activations(nodes)
-        ties, fixed = _ties(nodes, activations)
+        activations = activations_of(nodes)
+        ties, fixed = ties_of(nodes, activations)
         clash = _clash(nodes, ties, fixed)
         if clash is None:
             break
         nodes.remove(clash)
         reasons[graph.node_name(clash)] = "joins a tensor of fixed scale with others"
     tensors = _plan_activations(ties, fixed, stats, observe, quantize.observer)
-    _align(nodes, ties, fixed, tensors)
+    align(nodes, ties, fixed, tensors)
     for node in nodes:
         plan_constants(node, tensors, wanted[graph.node_name(node)], samples=seen)
     dynamic = _plan_rest(model, nodes, wanted, tensors, seen)
@@ -115,64 +115,6 @@ def _plan_activations(
         for name in names:
             tensors[name] = TensorPlan(name, "activation", qparams, why)
     return tensors
-
-
-def _align(nodes: Sequence[ir.Node], ties: Ties, fixed: Mapping[str, Fixed], tensors: dict[str, TensorPlan]) -> None:
-    """Widen scales around sums so that every kernel rounds them alike (see exporter.quantize.sums)."""
-    triples = []
-    for node in nodes:
-        if node.op_type not in {"Add", "Sub"}:
-            continue
-        follower = fused_activation(node)
-        result = node.outputs[0] if _named(node.outputs[0]) in tensors or follower is None else follower.outputs[0]
-        names = [_named(v) for v in [*activation_inputs(node, OPS[node.op_type]), result]]
-        if len(names) == 3 and all(n in tensors for n in names):
-            triples.append((ties.leader(names[0]), ties.leader(names[1]), ties.leader(names[2])))
-    scales = {leader: _scale_of(tensors[leader]) for leader in ties.groups()}
-    # a Clip is dropped only while the grid ends at its bound
-    clipped = {ties.leader(name) for node in nodes if node.op_type == "Clip" for name in [_named(node.outputs[0])]}
-    for leader, scale in align_sums(triples, scales, [*fixed, *clipped]).items():
-        share = 100 * (scale / scales[leader] - 1)
-        for name in ties.groups()[leader]:
-            old = tensors[name]
-            assert old.qparams is not None
-            qparams = QParams(old.qparams.scheme, np.asarray(scale, np.float32), old.qparams.zero_point)
-            why = f"{old.why}; widened by {share:.2f} % so that all kernels round its sums alike"
-            tensors[name] = TensorPlan(name, "activation", qparams, why, old.rounder)
-
-
-def _scale_of(tensor: TensorPlan) -> float:
-    assert tensor.qparams is not None
-    return float(tensor.qparams.scale)
-
-
-def _activations(nodes: Sequence[ir.Node]) -> dict[str, ir.Value]:
-    """Values that become int8. What a fused Relu or Clip reads never exists as a tensor."""
-    inside = {id(n) for n in nodes}
-    found: dict[str, ir.Value] = {}
-    for node in nodes:
-        for value in [*activation_inputs(node, OPS[node.op_type]), *node.outputs]:
-            found[_named(value)] = value
-    for node in nodes:
-        follower = fused_activation(node)
-        if follower is not None and id(follower) in inside and not isinstance(OPS[node.op_type].int8, Fixed):
-            found.pop(_named(node.outputs[0]), None)
-    return found
-
-
-def _ties(nodes: Sequence[ir.Node], activations: Mapping[str, ir.Value]) -> tuple[Ties, dict[str, Fixed]]:
-    """Groups of equal scale, and the fixed rule of a group by its leader."""
-    ties = Ties(activations)
-    for node in nodes:
-        row = OPS[node.op_type]
-        if isinstance(row.int8, Same):
-            ties.tie([_named(v) for v in [*activation_inputs(node, row), *node.outputs] if _named(v) in activations])
-    fixed: dict[str, Fixed] = {}
-    for node in nodes:
-        rule = OPS[node.op_type].int8
-        if isinstance(rule, Fixed):
-            fixed[ties.leader(_named(node.outputs[0]))] = rule
-    return ties, fixed
 
 
 def _clash(nodes: Sequence[ir.Node], ties: Ties, fixed: Mapping[str, Fixed]) -> ir.Node | None:

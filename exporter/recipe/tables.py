@@ -10,6 +10,7 @@ __all__ = [
     "Activations",
     "Data",
     "Dtype",
+    "Finetune",
     "Gates",
     "Granularity",
     "InputSpec",
@@ -19,6 +20,7 @@ __all__ = [
     "Model",
     "Override",
     "Preprocess",
+    "Prune",
     "Quantize",
     "Recipe",
     "Rounder",
@@ -57,7 +59,10 @@ class Model(Table, frozen=True):
         str, _says("module:callable, model.pt2, model.onnx or a checkpoint folder", min_length=1, path=True)
     ]
     checkpoint: (
-        Annotated[str, _says("weights for module:callable: .pt, .pth, .th or .safetensors", path=True)] | None
+        Annotated[
+            str, _says("weights for module:callable: .pt, .pth, .th or .safetensors", path=True, argument="checkpoint")
+        ]
+        | None
     ) = None
     inputs: Annotated[dict[str, InputSpec], _says("shape and dtype of each input, by name")] = {}
 
@@ -114,7 +119,7 @@ class Data(Table, frozen=True):
     metric: Annotated[str, _says("top1, top5, cosine, mse, spearman or module:callable", min_length=1)] = "top1"
     calibration_samples: Annotated[int, _says("samples used at most", ge=1)] = 512
     evaluation_samples: Annotated[int, _says("samples used at most", ge=1)] = 2000
-    batch_size: Annotated[int, _says("samples in one run of the float model", ge=1)] = 8
+    batch_size: Annotated[int, _says("samples in one run of the float model", argument="batch_size", ge=1)] = 8
     preprocess: Annotated[dict[str, Preprocess], _says("from raw sample to input, by input name")] = {}
 
 
@@ -164,6 +169,54 @@ class Quantize(Table, frozen=True):
         _says("before quantization, in order: cross-layer equalization, SmoothQuant, Hadamard rotation"),
     ] = []
     override: Annotated[list[Override], _says("other wishes for some nodes")] = []
+
+
+class Prune(Table, frozen=True):
+    """Fewer weights before quantization, where ``method`` is given; with finetune.data the rest is trained after it."""
+
+    method: (
+        Annotated[
+            Literal["channels", "magnitude", "1:2", "2:4", "1:4", "4:8"],
+            _says(
+                "channels: removed; magnitude: single weights set to 0; N:M: all but N of M in a row", argument="prune"
+            ),
+        ]
+        | None
+    ) = None
+    amount: Annotated[
+        float, _says("share to remove: of the multiply-adds, or of the weights", argument="prune_amount", gt=0, lt=1)
+    ] = 0.3
+    multiple: Annotated[
+        int, _says("channels go by so many at a time: kernels compute by 8", argument="prune_multiple", ge=1)
+    ] = 8
+    epochs: Annotated[int, _says("of training in float after it; 0: none", argument="prune_epochs", ge=0)] = 8
+
+
+class Finetune(Table, frozen=True):
+    """Training of the quantized model, where ``data`` is given."""
+
+    data: Annotated[str, _says("training samples, as data.calibration", path=True, argument="finetune")] | None = None
+    samples: Annotated[int, _says("samples used at most", argument="finetune_samples", ge=2)] = 50_000
+    epochs: Annotated[int, _says("times through the samples; 0: none", argument="epochs", ge=0)] = 8
+    batch_size: Annotated[int, _says("samples in one step", argument="finetune_batch_size", ge=1)] = 64
+    learning_rate: Annotated[float, _says("of Adam, in units of each weight's size", gt=0)] = 1e-3
+    distillation: (
+        Annotated[
+            float, _says("share of the loss that is the float model's; default 0.5, without class labels 1", ge=0, le=1)
+        ]
+        | None
+    ) = None
+    temperature: Annotated[float, _says("at which class scores are compared", gt=0)] = 2.0
+    augment: Annotated[list[Literal["flip", "shift"]], _says("of images: mirrored, moved by up to an eighth")] = []
+    held_out: Annotated[float, _says("share of the samples that decide which epoch is best", ge=0, le=0.5)] = 0.1
+    patience: Annotated[int, _says("epochs without a better one after which it ends; 0: never", ge=0)] = 5
+    checkpoint: (
+        Annotated[
+            str,
+            _says("written after each epoch; a run that was ended goes on", path=True, argument="finetune_checkpoint"),
+        ]
+        | None
+    ) = None
 
 
 class Language(Table, frozen=True):
@@ -249,6 +302,8 @@ class Recipe(Table, frozen=True):
     model: Model
     data: Data = Data()
     quantize: Quantize = Quantize()
+    prune: Prune = Prune()
+    finetune: Finetune = Finetune()
     language: Language = Language()
     law: Law = Law()
     targets: Targets = Targets()

@@ -136,3 +136,25 @@ def spreads(named: Mapping[str, Mapping[str, Any]]) -> str:
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("% of output values: green equal, yellow 1 step, orange 2, red more", fontsize=8)
         return svg(figure, "; ".join(f"{n}: {100 * s['steps'][0]:.2f} % equal" for n, s in named.items()))
+
+
+def training(history: Mapping[str, Any]) -> str:
+    """Losses by epoch; a ring marks the epoch that ships."""
+    epochs, kept = history["epochs"], history["kept"]
+    lines = [("training", "loss", _LINE), ("held out", "held_out", _RANGE)]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.2, 2.2))
+        axes = figure.add_axes((0.07, 0.21, 0.91, 0.73))
+        for label, key, colour in lines:
+            points = [(e["number"], e[key]) for e in epochs if e[key] is not None]
+            if not points:
+                continue
+            places, values = zip(*points, strict=True)
+            axes.plot(places, values, color=colour, marker="o", markersize=3.5, linewidth=1.4, label=label)
+            ring = [p for p in points if p[0] == kept]
+            axes.scatter([p[0] for p in ring], [p[1] for p in ring], s=70, facecolors="none", edgecolors=colour)
+        axes.set_xlabel("epoch (0: before training)")
+        axes.set_ylabel("loss")
+        axes.grid(axis="y", alpha=0.25)
+        axes.legend(frameon=False)
+        return svg(figure, f"losses of {len(epochs) - 1} epochs; epoch {kept} ships")

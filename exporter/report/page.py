@@ -66,6 +66,7 @@ def render(bundle_dir: Path | str, out: Path | None = None) -> Path:
         findings=(analysis or {}).get("findings") or [],
         layers=sorted(layers, key=lambda layer: layer["sqnr_db"])[:15],
         sqnr=charts.sqnr(layers) if layers else "",
+        trainings=[(h, charts.training(h)) for h in (analysis or {}).get("training") or []],
         histograms=[charts.histogram(h) for h in (analysis or {}).get("histograms") or []],
         plan=_plan(folder),
         recipe=to_toml(from_dict(bundle.manifest["recipe"], "manifest.json")),

@@ -22,7 +22,15 @@ from exporter.rounding.nearest import nearest
 from exporter.rounding.sequential import LayerRounder, WeightRounder, sequential
 from exporter.types import Plan, QParams, Rounded, TensorPlan
 
-__all__ = ["LAYER_ROUNDERS", "WEIGHT_ROUNDERS", "Batches", "LayerRounder", "WeightRounder", "round_weights"]
+__all__ = [
+    "LAYER_ROUNDERS",
+    "WEIGHT_ROUNDERS",
+    "Batches",
+    "LayerRounder",
+    "WeightRounder",
+    "round_weights",
+    "with_bias_scales",
+]
 
 Batches = Callable[[], Iterable[Mapping[str, npt.NDArray[np.generic]]]]
 
