@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import sys
 import wave
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exporter.data.npz import Rows, open_npz
 from exporter.errors import DataError, MissingError
 from exporter.recipe import Preprocess, is_callable_name
 
@@ -55,15 +55,10 @@ def read(source: Any, names: Sequence[str], preprocess: Mapping[str, Preprocess]
 
 
 def _from_npz(path: Path, names: Sequence[str]) -> Raw:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise DataError(f"{path} is not an .npz file of plain arrays, or it is truncated", "save it again") from error
-    return _from_arrays(arrays, names, str(path))
+    return _from_arrays(open_npz(path, _LABELS), names, str(path))
 
 
-def _from_arrays(arrays: Mapping[str, npt.NDArray[Any]], names: Sequence[str], where: str) -> Raw:
+def _from_arrays(arrays: Mapping[str, npt.NDArray[Any] | Rows], names: Sequence[str], where: str) -> Raw:
     label_key = next((key for key in _LABELS if key in arrays and key not in names), None)
     data = {key: a for key, a in arrays.items() if key != label_key}
     chosen = {}
@@ -82,11 +77,11 @@ def _from_arrays(arrays: Mapping[str, npt.NDArray[Any]], names: Sequence[str], w
     counts = {name: len(array) for name, array in chosen.items()}
     if len(set(counts.values())) > 1:
         raise DataError(f"{where}: inputs differ in the number of samples: {counts}", "they must be as many")
-    labels = None if label_key is None else arrays[label_key]
+    labels = None if label_key is None else np.asarray(arrays[label_key])
     return Raw(where, next(iter(counts.values())), labels, lambda name, index: chosen[name][index])
 
 
-def _only_array(data: Mapping[str, npt.NDArray[Any]], where: str, name: str) -> npt.NDArray[Any]:
+def _only_array(data: Mapping[str, npt.NDArray[Any] | Rows], where: str, name: str) -> npt.NDArray[Any] | Rows:
     for key in ("images", "samples", "x", "data", "inputs"):
         if key in data:
             return data[key]
