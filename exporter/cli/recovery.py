@@ -1,4 +1,4 @@
-"""The commands that keep or win back accuracy: lint."""
+"""The commands that keep or win back accuracy: lint, search."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="as for 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to kbit."""
-    for command in (lint,):
+    for command in (lint, search):
         app.command()(command)
 
 
@@ -39,3 +39,60 @@ def lint(recipe: RecipeFile, json: Json = False) -> int:
     else:
         say(*(tables.findings(found) or ["nothing found"]))
     return 1 if found else 0
+
+
+def search(
+    recipe: RecipeFile,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="folder for results; one with results is gone on with")
+    ],
+    average: Annotated[
+        float | None, typer.Option("--average", metavar="BITS", help="the bytes that so many bits a weight would take")
+    ] = None,
+    max_bytes: Annotated[
+        int | None, typer.Option("--max-bytes", min=1, metavar="N", help="of all weights, with scales and zero points")
+    ] = None,
+    widths: Annotated[str, typer.Option("--widths", metavar="NAME,…", help="that a layer may have")] = (
+        "int2,int3,int4,int6,int8"
+    ),
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, help="calibration samples that plans are compared on")
+    ] = 256,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, metavar="N", help="processes here; default one for each core")
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option("--scheduler", metavar="ADDRESS", help="of a Dask scheduler, in place of processes here"),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Give each layer the bits that it needs, within a budget; writes a recipe for kbit export."""
+    from contextlib import suppress
+    from json import loads
+
+    from exporter import search as searching
+    from exporter.cli import tables
+    from exporter.errors import MissingError
+    from exporter.recipe import moved, read_recipe, to_dict, to_toml, with_overrides
+    from exporter.report import render_search
+    from exporter.subject import open_subject
+
+    budget = searching.Budget(max_bytes, average)
+    wanted = read_recipe(recipe)
+    with progress_bars() as progress:
+        progress("load", 0, None)
+        found = searching.search(
+            wanted, open_subject(wanted, recipe.parent), budget, out=out, widths=tuple(widths.split(",")),
+            samples=samples, progress=progress, workers=workers, scheduler=scheduler,
+        )  # fmt: skip
+    overrides = [*(to_dict(each) for each in wanted.quantize.override), *found.overrides()]
+    written = with_overrides(moved(wanted, recipe.parent, out), {"quantize.override": overrides})
+    (out / "recipe.toml").write_text(to_toml(written), "utf-8")
+    with suppress(MissingError):  # plots are an extra
+        render_search(out)
+    if json:
+        print_json(loads(found.to_json()))
+        return
+    files = [out / name for name in ("search.json", "search.html", "recipe.toml")]
+    say(*tables.search(found), *(f"{path.suffix[1:]}  {path}" for path in files if path.is_file()))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from exporter.parity import Certificate
     from exporter.pipeline import Outcome
     from exporter.pruning import Pruning
+    from exporter.search import Search
     from targets import Target
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "inspection",
     "outcome",
     "outcome_json",
+    "search",
     "target",
     "target_facts",
     "targets",
@@ -367,3 +369,17 @@ def law(found: Law) -> RenderableType:
         figures = _number(result.loss, 4), _number(result.metric, 4)
         table.add_row(*row, *sizes, *figures, "*" if result.key in best else "")
     return table
+
+
+def search(found: Search) -> list[RenderableType]:
+    """The plan against uniform widths, and what each layer got."""
+    table = _table("plan", "weights", "divergence", "metric", right=("weights", "divergence", "metric"))
+    rows = {f"all {width}": point for width, point in found.uniform.items()} | {"found": found.best}
+    for name, point in sorted(rows.items(), key=lambda row: (row[1].bytes, row[0])):
+        table.add_row(name, _size(point.bytes), _number(point.divergence, 5), _number(point.metric, 2))
+    layers = _table("layer", "values", "width", *(f"alone at {w}" for w in found.uniform))
+    for layer, width in zip(found.layers, found.best.widths, strict=True):
+        alone = [_number(layer.choices[w].alone.divergence, 5) for w in found.uniform]
+        layers.add_row(layer.weight, f"{layer.values:,}", width, *alone)
+    note = "metric: of the float graph with these weights; kbit export measures files"
+    return [layers, table, f"budget {_size(found.budget)}, {len(found.points)} plans compared", note]

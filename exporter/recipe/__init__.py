@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from exporter.recipe.files import from_dict, read_recipe, schema, to_dict, to_toml
-from exporter.recipe.keys import KEYS, Key, from_command, is_callable_name, parse_input, with_arguments, with_overrides
+from exporter.recipe.keys import (
+    KEYS,
+    Key,
+    from_command,
+    is_callable_name,
+    moved,
+    parse_input,
+    with_arguments,
+    with_overrides,
+)
 from exporter.recipe.tables import (
     Activations,
     Data,
@@ -51,6 +60,7 @@ __all__ = [
     "from_command",
     "from_dict",
     "is_callable_name",
+    "moved",
     "parse_input",
     "read_recipe",
     "schema",

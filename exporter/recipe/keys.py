@@ -23,6 +23,7 @@ __all__ = [
     "Key",
     "from_command",
     "is_callable_name",
+    "moved",
     "parse_input",
     "parse_setting",
     "with_arguments",
@@ -127,6 +128,32 @@ def from_command(
     for text in settings:
         recipe = with_overrides(recipe, parse_setting(text), "--set")
     return recipe, base
+
+
+def moved(recipe: Recipe, base: Path, folder: Path) -> Recipe:
+    """The same recipe as a file in ``folder``: paths that were relative to ``base`` lead to the same places from there.
+
+    A module beside the recipe becomes a path to its file; a package that is installed stays a name.
+    """
+    body, changes = to_dict(recipe), {}
+    for key in KEYS:
+        found: Any = body
+        for part in key.path.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        if key.is_path and found:
+            one = [_moved(name, base, folder) for name in (found if key.is_list else [found])]
+            changes[key.path] = one if key.is_list else one[0]
+    return with_overrides(recipe, changes)
+
+
+def _moved(name: str, base: Path, folder: Path) -> str:
+    if is_callable_name(name):
+        module, _, attribute = name.partition(":")
+        file = Path(*module.split(".")).with_suffix(".py")
+        if not (base / file).is_file():
+            return name
+        name = f"{file}:{attribute}"
+    return Path(os.path.relpath(base / name, folder)).as_posix()
 
 
 def is_callable_name(source: str) -> bool:

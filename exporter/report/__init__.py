@@ -1,8 +1,9 @@
-"""Self-contained HTML pages: about a bundle, about a k-bit law."""
+"""Self-contained HTML pages: about a bundle, about a k-bit law, about a search."""
 
 from __future__ import annotations
 
 from exporter.report.law import render_law
 from exporter.report.page import render
+from exporter.report.search import render_search
 
-__all__ = ["render", "render_law"]
+__all__ = ["render", "render_law", "render_search"]

@@ -1,0 +1,54 @@
+"""Results as they come, one line each, in a file that survives being killed at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from exporter.errors import KbitError
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """journal.jsonl in a folder: what was measured, by its question. A search asks again, and finds it here."""
+
+    def __init__(self, folder: Path, heading: str) -> None:
+        """``heading``: what was measured with. Raises KbitError for a journal of another one."""
+        self._path = folder / "journal.jsonl"
+        self._known: dict[str, Any] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lines = self._path.read_text("utf-8").split("\n") if self._path.is_file() else []
+            if lines and lines[0] != heading:
+                raise KbitError(f"{self._path} is of another recipe, model or data", "name another folder after --out")
+            kept = [heading]
+            for line in lines[1:-1]:  # what follows the last line break was cut off
+                question, answer = json.loads(line)
+                self._known[json.dumps(question)] = answer
+                kept.append(line)
+            self._path.write_text("".join(f"{line}\n" for line in kept), "utf-8")
+        except OSError as error:
+            raise KbitError(f"cannot use {folder}: {error.strerror}", "name another folder after --out") from error
+        except (ValueError, TypeError) as error:
+            raise KbitError(f"{self._path} is damaged", "remove it, or name another folder after --out") from error
+
+    def __contains__(self, question: Any) -> bool:
+        return json.dumps(question) in self._known
+
+    def __getitem__(self, question: Any) -> Any:
+        return self._known[json.dumps(question)]
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def add(self, question: Any, answer: Any) -> None:
+        """Written to the disk before this returns."""
+        line = json.dumps([question, answer])
+        self._known[json.dumps(question)] = json.loads(line)[1]
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())

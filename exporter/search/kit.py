@@ -1,0 +1,255 @@
+"""What workers need, in a folder: the float graph, samples ready for it, and the layers as each width leaves them.
+
+A worker opens the kit once. Nothing in it is a path to anywhere else, so any machine that sees the folder can help.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from exporter import graph, grid
+from exporter.data import Dataset
+from exporter.errors import DataError
+from exporter.quantize import make_plan
+from exporter.recipe import Quantize, Recipe, from_dict, to_dict, with_overrides
+from exporter.reference import session
+from exporter.rounding import LAYER_ROUNDERS, WEIGHT_ROUNDERS
+from exporter.rounding.frontier import Frontier
+from exporter.rounding.layers import Layer, layers_of
+from exporter.rounding.moments import Moments
+from exporter.types import QParams, TensorPlan
+from targets.agent import metrics
+
+__all__ = ["layer_names", "round_layer", "score", "write_kit"]
+
+_ROWS = 32
+_POSITIONS = 1 << 13  # output positions of a layer that its moments are taken over
+_MOST = 1 << 28  # bytes of samples of one kind
+
+Array = npt.NDArray[Any]
+
+
+def write_kit(
+    folder: Path, recipe: Recipe, model: ir.Model, calibration: Dataset, evaluation: Dataset | None, samples: int
+) -> str:
+    """Fill the folder; returns a digest of all that decides what workers measure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+
+    def put(name: str, body: bytes) -> None:
+        digest.update(hashlib.sha256(body).digest())
+        partial = folder / f"{name}.partial"
+        partial.write_bytes(body)
+        partial.replace(folder / name)
+
+    put("model.onnx", ir.to_proto(model).SerializeToString(deterministic=True))
+    put("recipe.json", json.dumps(_settings(recipe)).encode())
+    for name, dataset, limit in (("calibration", calibration, samples), ("evaluation", evaluation, 1 << 40)):
+        if dataset is None:
+            continue
+        taken: list[Mapping[str, Array]] = []
+        held = 0
+        for batch in dataset.batches(_ROWS):
+            taken.append(batch)
+            held += sum(array.nbytes for array in batch.values())
+            if held > _MOST or len(taken) * _ROWS >= limit:
+                break
+        arrays = {key: np.concatenate([batch[key] for batch in taken])[:limit] for key in taken[0]}
+        if dataset.labels is not None:
+            arrays["labels!"] = dataset.labels[: len(next(iter(arrays.values())))]
+        for key, array in arrays.items():
+            digest.update(hashlib.sha256(key.encode() + np.ascontiguousarray(array).tobytes()).digest())
+        partial = folder / f"{name}.partial.npz"
+        np.savez(partial, **arrays)  # type: ignore[arg-type]
+        partial.replace(folder / f"{name}.npz")
+    return digest.hexdigest()
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe changes a measurement."""
+    quantize = {key: value for key, value in to_dict(recipe.quantize).items() if key not in {"weights", "io"}}
+    return {"model": {"source": "-"}, "data": {"metric": recipe.data.metric}, "quantize": quantize}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kit:
+    folder: Path
+    recipe: Recipe
+    model: ir.Model
+    layers: Mapping[str, Layer]
+    arrays: Mapping[str, Mapping[str, Array]]
+
+    def feeds(self, which: str) -> list[dict[str, Array]]:
+        arrays = {name: array for name, array in self.arrays[which].items() if name != "labels!"}
+        count = len(next(iter(arrays.values())))
+        first = next(v for v in self.model.graph.inputs if not v.is_initializer()).shape
+        fixed = first[0] if first is not None and len(first) else None
+        rows = fixed if isinstance(fixed, int) else _ROWS
+        whole = count - count % rows if isinstance(fixed, int) else count
+        return [{n: a[i : i + rows] for n, a in arrays.items()} for i in range(0, whole, rows)]
+
+
+@lru_cache(maxsize=2)
+def _open(folder: str) -> _Kit:
+    place = Path(folder)
+    body = json.loads((place / "recipe.json").read_text("utf-8"))
+    model = ir.load(place / "model.onnx")
+    arrays = {}
+    for name in ("calibration", "evaluation"):
+        if (place / f"{name}.npz").is_file():
+            with np.load(place / f"{name}.npz") as archive:
+                arrays[name] = {key: archive[key] for key in archive.files}
+    recipe = from_dict(body, "recipe.json")
+    layers = {layer.weight: layer for layer in reversed(layers_of(model))}
+    return _Kit(place, recipe, model, layers, arrays)
+
+
+def layer_names(model: ir.Model, quantize: Quantize) -> list[str]:
+    """Weights whose width can be chosen: of a Conv, Gemm or MatMul that the recipe quantizes, in graph order."""
+    tensors = make_plan(model, {}, _stored(quantize, "int8"), samples=True).tensors
+    names = dict.fromkeys(layer.weight for layer in layers_of(model))
+    found = [name for name in names if name in tensors and tensors[name].qparams is not None]
+    if not found:
+        raise DataError("the model has no layer whose width can be chosen", "it needs a Conv, Gemm or MatMul")
+    return found
+
+
+def _stored(quantize: Quantize, width: str) -> Quantize:
+    """The wishes with every weight at one width, and float activations: they stay out of a comparison of weights."""
+    overrides = [{**to_dict(o), "weights": width} for o in quantize.override if o.weights not in {"float", "float16"}]
+    kept = [to_dict(o) for o in quantize.override if o.weights in {"float", "float16"}]
+    for each in [*overrides, *kept]:
+        each["activations"] = "float"
+    body: dict[str, Any] = {"model": {"source": "-"}, "quantize": to_dict(quantize)}
+    changes = {"quantize.weights": width, "quantize.activations": "float", "quantize.override": [*overrides, *kept]}
+    return with_overrides(from_dict(body), changes).quantize
+
+
+def round_layer(folder: str, name: str, widths: Sequence[str]) -> dict[str, list[float]]:
+    """Write the layer at each width; returns by width its bytes and the error of its output."""
+    kit = _open(folder)
+    layer = kit.layers[name]
+    weight = graph.constant(kit.model.graph.initializers[name])
+    assert weight is not None
+    exact = layer.matrix(weight.astype(np.float64))
+    moments = _moments(kit, layer)
+    power = float(np.einsum("gok,gkl,gol->", exact, moments.covariance, exact))
+    found = {}
+    for width in widths:
+        tensor = make_plan(kit.model, {}, _stored(kit.recipe.quantize, width), samples=True).tensors[name]
+        qparams, integers = _rounded(layer, weight.astype(np.float32), moments, tensor)
+        real = grid.dequantize(integers, qparams).astype(np.float32)
+        off = exact - layer.matrix(real.astype(np.float64))
+        error = float(np.einsum("gok,gkl,gol->", off, moments.covariance, off)) / max(power, 1e-30)
+        shift = np.einsum("gok,gk->go", off, moments.mean).reshape(-1).astype(np.float32)
+        place = kit.folder / f"{_file(name)}.{width}.npz"
+        partial = place.with_suffix(".partial.npz")
+        np.savez(partial, weight=real, shift=shift)
+        partial.replace(place)
+        found[width] = [float(_bytes(integers.size, qparams)), error]
+    return found
+
+
+def _file(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:24]
+
+
+def _bytes(values: int, qparams: QParams) -> int:
+    zeros = 0 if qparams.scheme.symmetric else qparams.scale.size
+    return -(-values * qparams.scheme.bits // 8) + 4 * qparams.scale.size + zeros
+
+
+def _moments(kit: _Kit, layer: Layer) -> Moments:
+    feeds = kit.feeds("calibration")
+    moments = Moments()
+    step = start = 0
+    for (source,) in Frontier(kit.model, feeds).reach(layer.source):
+        x = source.astype(np.float32)
+        positions = layer.positions(x)
+        step = step or max(positions * len(feeds) // _POSITIONS, 1) | 1
+        if start < positions:
+            columns = layer.columns(x, step, start)
+            moments.add(columns, columns)
+        start = (start - positions) % step
+    return moments
+
+
+def _rounded(
+    layer: Layer, weight: npt.NDArray[np.float32], moments: Moments, tensor: TensorPlan
+) -> tuple[QParams, Array]:
+    """By the recipe's rounder; one that sees data sees the float network's."""
+    assert tensor.qparams is not None
+    if tensor.rounder in WEIGHT_ROUNDERS:
+        return WEIGHT_ROUNDERS[tensor.rounder](weight, tensor.qparams)
+    rounder = LAYER_ROUNDERS[tensor.rounder if tensor.rounder in LAYER_ROUNDERS else "gptq"]
+    scheme = tensor.qparams.scheme
+    qparams = grid.qparams_of_least_error(weight, scheme)
+    scale = layer.spread(qparams.scale.astype(np.float64), scheme.grain)
+    zero = layer.spread(qparams.zero_point, scheme.grain)
+    target = layer.matrix(weight.astype(np.float64))
+    return qparams, layer.tensor(rounder(target, moments.covariance, scale, zero, scheme))
+
+
+def score(folder: str, widths: Mapping[str, str], which: str) -> list[float | None]:
+    """Divergence and metric of the network with these layers at these widths, on "calibration" or "evaluation" samples.
+
+    The divergence is the mean Kullback-Leibler divergence of the class probabilities, nats, for top1 and top5; else
+    sum (y - q)^2 / sum y^2 of the first output. The metric is None without labels.
+    """
+    kit = _open(folder)
+    outputs = _run(_with(kit, widths), kit.feeds(which))
+    exact = _float_outputs(folder, which)
+    classes = kit.recipe.data.metric in {"top1", "top5"} and exact.ndim == 2
+    labels = kit.arrays[which].get("labels!")
+    metric = None
+    if labels is not None and kit.recipe.data.metric in metrics.METRICS:
+        metric = float(metrics.score(kit.recipe.data.metric, outputs, labels[: len(outputs)]))
+    if classes:
+        p, q = _log_softmax(exact), _log_softmax(outputs)
+        return [float((np.exp(p) * (p - q)).sum(axis=1).mean()), metric]
+    off = (exact - outputs).ravel()
+    return [float(off @ off) / max(float(exact.ravel() @ exact.ravel()), 1e-30), metric]
+
+
+@lru_cache(maxsize=4)
+def _float_outputs(folder: str, which: str) -> npt.NDArray[np.float64]:
+    kit = _open(folder)
+    return _run(kit.model, kit.feeds(which))
+
+
+def _run(model: ir.Model, feeds: Sequence[Mapping[str, Array]]) -> npt.NDArray[np.float64]:
+    opened = session(model, threads=1)  # one thread: the same sums on every machine
+    name = opened.get_outputs()[0].name
+    return np.concatenate([opened.run([name], dict(batch))[0] for batch in feeds]).astype(np.float64)
+
+
+def _log_softmax(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    shifted = values - values.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
+def _with(kit: _Kit, widths: Mapping[str, str]) -> ir.Model:
+    model = kit.model.clone()
+    for name, width in widths.items():
+        place = kit.folder / f"{_file(name)}.{width}.npz"
+        if not place.is_file():  # the folder was tidied
+            round_layer(str(kit.folder), name, [width])
+        with np.load(place) as body:
+            weight, shift = body["weight"], body["shift"]
+        model.graph.initializers[name].const_value = ir.tensor(weight, name=name)
+        bias = kit.layers[name].bias
+        if bias is not None:
+            old = graph.constant(kit.model.graph.initializers[bias])
+            assert old is not None
+            model.graph.initializers[bias].const_value = ir.tensor((old + shift).astype(np.float32), name=bias)
+    return model

@@ -1,0 +1,230 @@
+"""The search: measure each layer alone, spread the budget, then improve the plan as a whole while that helps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, as_completed
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from exporter.calibration import calibrate
+from exporter.errors import DataError, RecipeError
+from exporter.preparing import condition
+from exporter.recipe import Recipe
+from exporter.search.allocate import allocate
+from exporter.search.journal import Journal
+from exporter.search.kit import layer_names, round_layer, score, write_kit
+from exporter.search.types import Budget, Choice, Layer, Point, Score
+from exporter.subject import Subject
+from exporter.workers import open_executor
+
+__all__ = ["Search", "search"]
+
+Progress = Callable[[str, int, int | None], None]
+_BITS: Mapping[str, float] = {
+    "binary": 1, "ternary": 1.58, "int2": 2, "int3": 3, "int4": 4, "int5": 5, "int6": 6, "int7": 7, "int8": 8,
+}  # fmt: skip
+_BUDGETS = 7  # between the narrowest and the widest plan
+_ROUNDS = 4
+_SHY = (0.0, 0.5, 1.0, 2.0, 4.0)  # what a changed layer costs extra, in medians of the changes
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """layers in graph order; points: every plan that was measured; front: those that no other beats in both."""
+
+    layers: Sequence[Layer]
+    budget: int
+    best: Point
+    points: Sequence[Point]
+    front: Sequence[Point]
+    uniform: Mapping[str, Point]
+
+    def to_json(self) -> str:
+        """search.json."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    def overrides(self) -> list[dict[str, str]]:
+        """The best plan as [[quantize.override]] tables."""
+        pairs = zip(self.layers, self.best.widths, strict=True)
+        return [{"match": layer.weight.replace("[", "[[]"), "weights": width} for layer, width in pairs]
+
+
+class _Measured:
+    """Asks workers what the journal does not know; answers come in the order of the questions."""
+
+    def __init__(self, folder: str, executor: Executor, journal: Journal, progress: Progress) -> None:
+        self._folder, self._executor, self._journal, self._progress = folder, executor, journal, progress
+
+    def ask(self, stage: str, function: Callable[..., Any], questions: Sequence[tuple[Any, ...]]) -> list[Any]:
+        keys = [[function.__name__, *question] for question in questions]
+        new = {
+            json.dumps(key): question for key, question in zip(keys, questions, strict=True) if key not in self._journal
+        }
+        done = len(questions) - len(new)
+        self._progress(stage, done, len(questions))
+        running = {self._executor.submit(function, self._folder, *q): json.loads(key) for key, q in new.items()}
+        try:
+            for future in as_completed(running):
+                self._journal.add(running[future], future.result())
+                done += 1
+                self._progress(stage, done, len(questions))
+        except BaseException:
+            for future in running:
+                future.cancel()
+            raise
+        return [self._journal[key] for key in keys]
+
+
+def search(
+    recipe: Recipe,
+    subject: Subject,
+    budget: Budget,
+    *,
+    out: Path,
+    widths: Sequence[str] = ("int2", "int3", "int4", "int6", "int8"),
+    samples: int = 256,
+    progress: Progress = lambda stage, done, total: None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> Search:
+    """The plan whose outputs stay closest to the float model's, within the budget.
+
+    out        folder: kit, journal and search.json; one that holds a journal of the same search is gone on with
+    widths     that a layer may have
+    samples    of the calibration set that plans are compared on; the evaluation set is only used to report
+    workers    processes on this machine; scheduler: address of a Dask scheduler in their place
+    The same recipe, data and widths give the same plan, on however many workers, resumed or not.
+    Raises KbitError for whatever the user must change.
+    """
+    bits = _bits(widths)
+    if subject.calibration is None:
+        raise DataError("a search needs data.calibration", "plans are compared on its samples")
+    subject.check_evaluation(recipe.data.metric)
+    progress("prepare", 0, None)
+    model = subject.prepared()
+    batches = subject.batches(recipe.data.batch_size)
+    assert batches is not None
+    model = condition(model, recipe.quantize.passes, lambda graph, values: calibrate(graph, batches(), values=values))
+    names = layer_names(model, recipe.quantize)
+    kit = out / "kit"
+    heading = write_kit(kit, recipe, model, subject.calibration, subject.evaluation, samples)
+    journal = Journal(out, heading)
+    with open_executor(workers, scheduler, len(names)) as executor:
+        measured = _Measured(str(kit.resolve()), executor, journal, progress)
+        layers = _layers(measured, names, model, list(bits))
+        limit = budget.resolve(layers, bits)
+        plans = _Plans(layers, list(bits), measured)
+        uniform = {width: plans.measure("uniform widths", [(width,) * len(layers)])[0] for width in bits}
+        least, most = min(p.bytes for p in uniform.values()), max(p.bytes for p in uniform.values())
+        steps = [least + (most - least) * i // (_BUDGETS + 1) for i in range(1, _BUDGETS + 1)]
+        alone = [[layer.choices[w].alone.divergence for w in bits] for layer in layers]
+        spread = [plan for each in [limit, *steps] if (plan := plans.spread(alone, each)) is not None]
+        plans.measure("plans by layers", spread)
+        best = _improved(plans, limit)
+        front = _front(plans.known.values())
+        shown = list(dict.fromkeys([best, *front, *uniform.values()]))
+        judged = dict(zip(shown, _judged(measured, plans, shown, subject.evaluation is not None), strict=True))
+    found = Search(
+        layers,
+        limit,
+        judged[best],
+        list(plans.known.values()),
+        [judged[point] for point in front],
+        {width: judged[point] for width, point in uniform.items()},
+    )
+    (out / "search.json").write_text(found.to_json(), "utf-8")
+    return found
+
+
+def _bits(widths: Sequence[str]) -> dict[str, float]:
+    for width in widths:
+        if width not in _BITS:
+            raise RecipeError(f"--widths: {width!r} is no width of integers", f"known: {', '.join(_BITS)}")
+    return {width: _BITS[width] for width in _BITS if width in widths}
+
+
+def _layers(measured: _Measured, names: Sequence[str], model: Any, widths: Sequence[str]) -> list[Layer]:
+    rounded = measured.ask("round each layer", round_layer, [(name, list(widths)) for name in names])
+    pairs = [(name, width) for name in names for width in widths]
+    scores = measured.ask("each layer alone", score, [({name: width}, "calibration") for name, width in pairs])
+    alone = dict(zip(pairs, (Score(*each) for each in scores), strict=True))
+    found = []
+    for name, sizes in zip(names, rounded, strict=True):
+        choices = {w: Choice(int(sizes[w][0]), sizes[w][1], alone[name, w]) for w in widths}
+        found.append(Layer(name, int(model.graph.initializers[name].const_value.size), choices))
+    return found
+
+
+class _Plans:
+    """Whole plans, each measured once."""
+
+    def __init__(self, layers: Sequence[Layer], widths: Sequence[str], measured: _Measured) -> None:
+        self.layers, self.widths, self._measured = layers, widths, measured
+        self.known: dict[tuple[str, ...], Point] = {}
+
+    def named(self, plan: Sequence[str]) -> dict[str, str]:
+        return {layer.weight: width for layer, width in zip(self.layers, plan, strict=True)}
+
+    def measure(self, stage: str, plans: Iterable[tuple[str, ...]]) -> list[Point]:
+        wanted = list(plans)
+        new = [plan for plan in dict.fromkeys(wanted) if plan not in self.known]
+        questions = [(self.named(plan), "calibration") for plan in new]
+        for plan, (divergence, _) in zip(new, self._measured.ask(stage, score, questions), strict=True):
+            size = sum(layer.choices[width].bytes for layer, width in zip(self.layers, plan, strict=True))
+            self.known[plan] = Point(plan, size, divergence)
+        return [self.known[plan] for plan in wanted]
+
+    def spread(self, costs: Sequence[Sequence[float]], budget: int) -> tuple[str, ...] | None:
+        sizes = [[layer.choices[w].bytes for w in self.widths] for layer in self.layers]
+        found = allocate(costs, sizes, budget)
+        return None if found is None else tuple(self.widths[index] for index in found)
+
+
+def _improved(plans: _Plans, budget: int) -> Point:
+    """From the best known plan: each layer one width up and down, measured in it; then many such changes at once."""
+
+    def best_known() -> Point:
+        fitting = [p for p in plans.known.values() if p.bytes <= budget]
+        return min(fitting, key=lambda p: (p.divergence, p.bytes, p.widths))
+
+    widths = plans.widths
+    for turn in range(_ROUNDS):
+        now = best_known()
+        moves: dict[tuple[int, int], tuple[str, ...]] = {}
+        for place, width in enumerate(now.widths):
+            for index in (widths.index(width) - 1, widths.index(width) + 1):
+                if 0 <= index < len(widths):
+                    moves[place, index] = (*now.widths[:place], widths[index], *now.widths[place + 1 :])
+        stage = f"improve the plan, round {turn + 1}"
+        changed = dict(zip(moves, plans.measure(stage, moves.values()), strict=True))
+        typical = sorted(abs(p.divergence - now.divergence) for p in changed.values())[len(changed) // 2]
+        proposals = []
+        for shy in _SHY:
+            costs = [[0.0 if width == w else float("inf") for w in widths] for width in now.widths]
+            for (place, index), point in changed.items():
+                costs[place][index] = point.divergence - now.divergence + shy * typical
+            proposals.append(plans.spread(costs, budget))
+        plans.measure(stage, [plan for plan in dict.fromkeys(proposals) if plan is not None])
+        if best_known() == now:
+            break
+    return best_known()
+
+
+def _front(points: Iterable[Point]) -> list[Point]:
+    """Points that no other beats in bytes and divergence both, by size."""
+    found: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.bytes, p.divergence, p.widths)):
+        if not found or point.divergence < found[-1].divergence:
+            found.append(point)
+    return found
+
+
+def _judged(measured: _Measured, plans: _Plans, points: Sequence[Point], evaluated: bool) -> list[Point]:
+    """With the metric on the evaluation samples."""
+    if not evaluated:
+        return list(points)
+    scores = measured.ask("metric of the front", score, [(plans.named(p.widths), "evaluation") for p in points])
+    return [replace(point, metric=metric) for point, (_, metric) in zip(points, scores, strict=True)]

@@ -1,0 +1,189 @@
+"""The search on a small network: the budget holds, it beats uniform widths, resumes, and does not depend on workers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.cli import main
+from exporter.errors import KbitError
+from exporter.recipe import Recipe, from_dict, read_recipe
+from exporter.search import Budget, Search, search
+from exporter.search.allocate import allocate
+from exporter.subject import Source, Subject, open_subject
+from tests.quantize.graphs import model_of, run
+
+WIDTHS = ("int2", "int3", "int4", "int8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network whose layers differ in how much they matter, its data, and a recipe."""
+    place, rng = tmp_path_factory.mktemp("search"), np.random.default_rng(0)
+
+    def noise(*shape: int) -> np.ndarray:
+        return (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+
+    text = """net (float[N,3,8,8] image) => (float[N,5] y) {
+        a = Conv <pads = [1,1,1,1]> (image, w1, b1)
+        b = Relu (a)
+        c = Conv <pads = [1,1,1,1]> (b, w2, b2)
+        d = Relu (c)
+        s = Add (b, d)
+        e = Conv <pads = [1,1,1,1]> (s, w3, b3)
+        f = Relu (e)
+        p = GlobalAveragePool (f)
+        q = Flatten (p)
+        y = Gemm <transB = 1> (q, w4, b4)
+    }"""
+    weights = {"w1": 2 * noise(16, 3, 3, 3), "w2": 0.1 * noise(16, 16, 3, 3), "w3": noise(24, 16, 3, 3)}
+    weights |= {"w4": 6 * noise(5, 24), **{f"b{i}": 0.1 * noise(n) for i, n in ((1, 16), (2, 16), (3, 24), (4, 5))}}
+    model = model_of(text, **weights)
+    ir.save(model, place / "net.onnx")
+    images = rng.standard_normal((160, 3, 8, 8)).astype(np.float32)
+    labels = run(model, {"image": images})["y"].argmax(axis=1)
+    np.savez(place / "calib.npz", image=images[:96], labels=labels[:96])
+    np.savez(place / "test.npz", image=images[96:], labels=labels[96:])
+    (place / "recipe.toml").write_text(
+        '[model]\nsource = "net.onnx"\n[data]\ncalibration = "calib.npz"\nevaluation = "test.npz"\n', "utf-8"
+    )
+    return place
+
+
+def opened(folder: Path) -> tuple[Recipe, Subject]:
+    recipe = read_recipe(folder / "recipe.toml")
+    return recipe, open_subject(recipe, folder)
+
+
+def found(folder: Path, out: Path, average: float = 3, **options: object) -> Search:
+    return search(*opened(folder), Budget(average=average), out=out, widths=WIDTHS, **options)  # type: ignore[arg-type]
+
+
+def body(out: Path) -> dict:
+    return json.loads((out / "search.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> Path:
+    found(folder, folder / "whole", workers=2)
+    return folder / "whole"
+
+
+def test_the_plan_holds_the_budget_and_beats_uniform_widths(whole: Path) -> None:
+    result = body(whole)
+    best, uniform = result["best"], result["uniform"]["int3"]
+    assert best["bytes"] <= result["budget"] == uniform["bytes"]
+    assert best["divergence"] < 0.7 * uniform["divergence"]
+    assert len(set(best["widths"])) > 1
+
+
+def test_each_layer_is_measured_alone(whole: Path) -> None:
+    for layer in body(whole)["layers"]:
+        errors = [layer["choices"][w]["error"] for w in WIDTHS]
+        assert errors == sorted(errors, reverse=True)
+        assert layer["choices"]["int8"]["error"] < 1e-3
+        assert 0 <= layer["choices"]["int8"]["alone"]["divergence"] < layer["choices"]["int2"]["alone"]["divergence"]
+        assert layer["choices"]["int8"]["alone"]["metric"] >= 95
+
+
+def test_the_front_is_one(whole: Path) -> None:
+    result = body(whole)
+    sizes, losses = ([p[key] for p in result["front"]] for key in ("bytes", "divergence"))
+    assert sizes == sorted(sizes)
+    assert losses == sorted(losses, reverse=True)
+    for point in result["points"]:
+        beaten = (p["bytes"] <= point["bytes"] and p["divergence"] <= point["divergence"] for p in result["front"])
+        assert any(beaten)
+
+
+def test_a_killed_search_goes_on_and_ends_with_the_same_plan(folder: Path, whole: Path) -> None:
+    out, seen = folder / "killed", 0
+
+    class Killed(Exception):
+        pass
+
+    def kill(stage: str, done: int, total: int | None) -> None:
+        nonlocal seen
+        seen += stage.startswith("plans by layers") and done > 2
+        if seen:
+            raise Killed
+
+    with pytest.raises(Killed):
+        found(folder, out, workers=2, progress=kill)
+    known = (out / "journal.jsonl").read_text("utf-8")
+    (out / "journal.jsonl").write_text(known + '[["score", {"w1": "in', "utf-8")  # killed while it wrote
+    asked: list[int] = []
+    found(folder, out, workers=1, progress=lambda stage, done, total: asked.append(done) if "alone" in stage else None)
+    assert asked == [16], "what was measured is not measured again"
+    assert body(out) == body(whole)
+
+
+def test_a_dask_cluster_gives_the_same_plan(folder: Path, whole: Path) -> None:
+    distributed = pytest.importorskip("dask.distributed")
+    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with distributed.LocalCluster(**settings, silence_logs=50) as cluster:
+        found(folder, folder / "dask", scheduler=cluster.scheduler_address)
+    assert body(folder / "dask") == body(whole)
+
+
+def test_the_command_writes_a_recipe_that_exports(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["--widths", ",".join(WIDTHS), "--average", "3", "--workers", "1"]
+    assert main(["search", str(folder / "recipe.toml"), "--out", str(folder / "whole"), *words]) == 0
+    out = capfd.readouterr().out
+    assert "found" in out
+    assert "all int3" in out
+    assert (folder / "whole" / "search.html").read_text("utf-8").count('role="img"') == 2
+    assert main(["export", str(folder / "whole" / "recipe.toml"), "--out", str(folder / "bundle"), "--json"]) == 0
+    plan = json.loads((folder / "bundle" / "plan.json").read_text("utf-8"))
+    bits = {t["name"]: f"int{t['bits']}" for t in plan["tensors"] if t["role"] == "weight"}
+    assert bits == dict(zip(["w1", "w2", "w3", "w4"], body(folder / "whole")["best"]["widths"], strict=True))
+
+
+MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no budget": (lambda f: Budget(), "needs one budget"),
+    "two budgets": (lambda f: Budget(1, 2.0), "needs one budget"),
+    "too small": (lambda f: search(*opened(f), Budget(100), out=f / "x", widths=("int4",)), "the narrowest width"),
+    "outside": (lambda f: found(f, f / "whole", 9), "lies outside the widths"),
+    "no width": (lambda f: search(*opened(f), Budget(9), out=f / "x", widths=("int9",)), "no width of integers"),
+    "other data": (lambda f: search(*opened(f), Budget(9), out=f / "whole", samples=8), "of another recipe"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes(folder: Path, whole: Path, mistake: str) -> None:
+    act, words = MISTAKES[mistake]
+    with pytest.raises(KbitError, match=words):
+        act(folder)
+
+
+def test_without_calibration_samples(folder: Path, tmp_path: Path) -> None:
+    recipe = from_dict({"model": {"source": str(folder / "net.onnx")}})
+    with pytest.raises(KbitError, match=r"needs data\.calibration"):
+        search(recipe, open_subject(recipe, tmp_path, Source(recipe.model)), Budget(average=3), out=tmp_path)
+
+
+SIZES = st.lists(st.lists(st.integers(1, 40), min_size=3, max_size=3), min_size=1, max_size=4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIZES, st.integers(0, 2**32 - 1), st.integers(1, 160))
+def test_allocation_is_exact(sizes: list[list[int]], seed: int, budget: int) -> None:
+    costs = np.random.default_rng(seed).random((len(sizes), 3)).tolist()
+    plans = [
+        p for p in product(range(3), repeat=len(sizes)) if sum(s[i] for s, i in zip(sizes, p, strict=True)) <= budget
+    ]
+    got = allocate(costs, sizes, budget)
+    if not plans:
+        assert got is None
+        return
+    price = {p: sum(c[i] for c, i in zip(costs, p, strict=True)) for p in plans}
+    assert got is not None
+    assert price[tuple(got)] == pytest.approx(min(price.values()))
