@@ -38,7 +38,7 @@ RANKS = (
     ("conversion",),
     ("language",),
     ("pipeline",),
-    ("probing",),
+    ("probing", "sweeping", "tuning"),
     ("__init__",),
     ("cli",),
 )

@@ -1,4 +1,4 @@
-"""The commands that keep or win back accuracy: lint, search."""
+"""The commands that keep or win back accuracy: lint, search, sweep."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="as for 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to kbit."""
-    for command in (lint, search):
+    for command in (lint, search, sweep):
         app.command()(command)
 
 
@@ -96,3 +96,48 @@ def search(
         return
     files = [out / name for name in ("search.json", "search.html", "recipe.toml")]
     say(*tables.search(found), *(f"{path.suffix[1:]}  {path}" for path in files if path.is_file()))
+
+
+def sweep(
+    recipe: RecipeFile,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="folder for results; one with results is gone on with")
+    ],
+    bits: Annotated[
+        str, typer.Option("--bits", metavar="A..B", help="1..8, 2,4,8; 1 is binary, 1.58 ternary")
+    ] = "1..8",
+    group: Annotated[str, typer.Option("--group", metavar="N,…", help="weights that share a scale")] = "",
+    rounder: Annotated[str, typer.Option("--rounder", metavar="NAME,…", help="default: the recipe's")] = "",
+    json: Json = False,
+) -> None:
+    """Make the recipe at every width: metric, bytes and latency of each file, one table, one plot."""
+    from contextlib import suppress
+    from json import loads
+
+    from exporter import sweeping
+    from exporter.cli import tables
+    from exporter.errors import MissingError, RecipeError
+    from exporter.recipe import read_recipe
+    from exporter.report import render_sweep
+    from exporter.subject import open_subject
+
+    widths = sweeping.parse_bits(bits)
+    groups = [part.strip() for part in group.split(",") if part.strip()]
+    if not all(part.isdigit() for part in groups):
+        raise RecipeError(f"--group {group}", "expected numbers, as in 16,32,64")
+    rounders = [part.strip() for part in rounder.split(",") if part.strip()]
+    wanted = read_recipe(recipe)
+    with progress_bars() as progress:
+        progress("load", 0, None)
+        subject = open_subject(wanted, recipe.parent)
+        found = sweeping.sweep(
+            wanted, subject, widths, out=out, groups=list(map(int, groups)), rounders=rounders, progress=progress
+        )
+    body = loads(found.to_json())
+    with suppress(MissingError):  # plots are an extra
+        render_sweep(out, body)
+    if json:
+        print_json(body)
+        return
+    files = [out / name for name in ("sweep.json", "sweep.html")]
+    say(*tables.sweep(found), *(f"{path.suffix[1:]}  {path}" for path in files if path.is_file()))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from exporter.pipeline import Outcome
     from exporter.pruning import Pruning
     from exporter.search import Search
+    from exporter.sweeping import Sweep
     from targets import Target
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "outcome",
     "outcome_json",
     "search",
+    "sweep",
     "target",
     "target_facts",
     "targets",
@@ -383,3 +385,16 @@ def search(found: Search) -> list[RenderableType]:
         layers.add_row(layer.weight, f"{layer.values:,}", width, *alone)
     note = "metric: of the float graph with these weights; kbit export measures files"
     return [layers, table, f"budget {_size(found.budget)}, {len(found.points)} plans compared", note]
+
+
+def sweep(found: Sweep) -> list[RenderableType]:
+    """One row for each file."""
+    table = _table("weights", "group", "rounder", "artifact", "size", found.metric, "drop", "p50 ms")
+    whole = found.float
+    table.add_row(
+        "float", "", "", "", _size(whole["bytes"]), _number(whole["metric"], 2), "", _number(whole["p50_ms"], 3)
+    )
+    for p in found.points:
+        figures = _size(p.bytes), _number(p.metric, 2), _number(p.drop, 2), _number(p.p50_ms, 3)
+        table.add_row(p.width, str(p.group), p.rounder, p.artifact, *figures)
+    return [table]
