@@ -17,6 +17,7 @@ from exporter.data import Dataset
 from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import emit_tflite, refuse_unknown
 from exporter.errors import MissingError, RecipeError
+from exporter.explaining import causes, shares
 from exporter.inspection import by_use, inspect_file
 from exporter.linting import Finding, lint
 from exporter.lm.checkpoint import is_checkpoint
@@ -39,6 +40,8 @@ Progress = Callable[[str, int, int | None], None]  # stage, done, total
 _ANALYSED = 64  # samples behind the figures of each layer
 _GOLDEN = 16
 _CERTIFIED = 64  # samples through both whole artifacts
+_EXPLAINED = 0.3  # points of the metric that may be lost without asking why
+_SHARED, _BATCH = 128, 16  # samples that each layer's share is measured on
 _DRAWN = 6  # tensors whose histograms are kept for the report
 
 
@@ -125,11 +128,14 @@ def build(recipe: Recipe, subject: Subject, *, out: Path, progress: Progress = q
     samples = evaluation or calibration
     golden = packing.golden(artifacts, inputs, recipe, samples, _GOLDEN)
     bundle = packing.pack(out, recipe, inputs, artifacts, golden, evaluation, model, plan)
+    analysis = {}
     if proofs:
-        _analyse(bundle, found, samples or golden, subject.parity, faults, histories, slim.facts)
+        analysis = _analyse(bundle, found, samples or golden, subject.parity, faults, histories, slim.facts)
     if proofs and {"onnxruntime", "tflite"} <= set(files) and plan.tensors:
         parity.certify(bundle.path, samples=_CERTIFIED, others=False, progress=progress)
     result = check(bundle.path, progress=progress)
+    if proofs and plan.tensors and _lost(result):
+        _explain(bundle, found, recipe, subject, analysis, progress)
     report = _report(bundle.path, progress) if proofs else None
     return Outcome(bundle, result, subject.parity, plan.float_nodes, report, faults, histories, slim.facts)
 
@@ -212,7 +218,7 @@ def _analyse(
     findings: Sequence[Finding],
     trained: Sequence[History],
     pruning: Pruning | None,
-) -> None:
+) -> dict[str, Any]:
     """analysis.json: findings of the linter, each layer's error, the worst tensors' histograms, parity with torch,
     what was pruned, how training went."""
     layers, plan = [], found.rounded.plan
@@ -229,6 +235,37 @@ def _analyse(
         "pruning": None if pruning is None else asdict(pruning),
         "training": [asdict(history) for history in trained],
     }
+    bundles.add_result(bundle.path, "analysis.json", body)
+    return body
+
+
+def _lost(check: Mapping[str, Any]) -> bool:
+    """Is there a loss worth explaining?"""
+    drops = [facts.get("drop") or 0.0 for facts in check["artifacts"].values()]
+    return max(drops, default=0.0) > _EXPLAINED or not check["passed"]
+
+
+def _explain(
+    bundle: bundles.Bundle,
+    found: Quantized,
+    recipe: Recipe,
+    subject: Subject,
+    analysis: Mapping[str, Any],
+    progress: Progress,
+) -> None:
+    """Add each layer's share and the named causes to analysis.json."""
+    samples = subject.evaluation or subject.calibration
+    if samples is None:
+        return
+    rows = [reference.LayerError(**layer) for layer in analysis["layers"]]
+    worst = [row.node for row in sorted(rows, key=lambda row: row.sqnr_db)]
+    told = lambda done, total: progress("explain", done, total)  # noqa: E731
+    batches = list(_first(samples.batches(_BATCH), _SHARED // _BATCH))
+    labels = None if samples.labels is None else samples.labels[: _SHARED // _BATCH * _BATCH]
+    parts, whole = shares(found, batches, labels, recipe.data.metric, worst_first=worst, progress=told)
+    named = causes(found.model, found.rounded.plan, found.stats, rows)
+    explained = {"shares": [asdict(part) for part in parts], "causes": [asdict(each) for each in named]}
+    body = {**analysis, "divergence": whole, **explained}
     bundles.add_result(bundle.path, "analysis.json", body)
 
 

@@ -15,7 +15,7 @@ import onnxruntime as ort
 from exporter.errors import LoadError
 from exporter.types import Plan, QParams
 
-__all__ = ["LayerError", "layer_errors", "native_silence", "open_file", "run", "session"]
+__all__ = ["LayerError", "divergence", "layer_errors", "native_silence", "open_file", "run", "session"]
 
 ort.disable_telemetry_events()
 
@@ -55,6 +55,24 @@ def run(
     opened = session(model, optimize=optimize)
     names = [o.name for o in opened.get_outputs()]
     return dict(zip(names, opened.run(None, dict(feeds)), strict=True))
+
+
+def divergence(exact: np.ndarray, outputs: np.ndarray, *, classes: bool) -> float:
+    """How far outputs f64[N,…] are from the float model's.
+
+    classes  they are logits [N,classes]: the mean Kullback-Leibler divergence of the probabilities, nats; else
+             sum (y - q)^2 / sum y^2
+    """
+    if classes and exact.ndim == 2:
+        p, q = _log_softmax(exact), _log_softmax(outputs)
+        return float((np.exp(p) * (p - q)).sum(axis=1).mean())
+    off = (exact - outputs).ravel()
+    return float(off @ off) / max(float(exact.ravel() @ exact.ravel()), 1e-30)
+
+
+def _log_softmax(values: np.ndarray) -> np.ndarray:
+    shifted = values - values.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 @contextlib.contextmanager

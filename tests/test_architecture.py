@@ -31,7 +31,7 @@ RANKS = (
     ("loading", "preparing", "data", "calibration", "rounding", "quantize", "emit", "reference", "bundle"),
     ("quantization",),
     ("subject",),
-    ("linting", "search", "finetune", "lm"),
+    ("linting", "explaining", "search", "finetune", "lm"),
     ("law", "pruning"),
     ("training",),
     ("report", "inspection", "packing", "parity", "comparison"),

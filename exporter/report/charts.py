@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-__all__ = ["STYLE", "bars", "histogram", "operators", "spreads", "sqnr", "svg"]
+__all__ = ["STYLE", "bars", "histogram", "operators", "shares", "spreads", "sqnr", "svg"]
 
 # Okabe and Ito's palette: told apart by colour-blind readers, on light and on dark
 _COLOURS = {"float": "#7f7f7f", "onnxruntime": "#0072b2", "tflite": "#d55e00"}
@@ -75,6 +75,22 @@ def sqnr(layers: Sequence[Mapping[str, Any]]) -> str:
         axes.set_ylim(bottom=min(0.0, *values))
         worst = min(layers, key=lambda layer: layer["sqnr_db"])
         return svg(figure, f"SQNR of {len(values)} layers; lowest {worst['sqnr_db']} dB at {worst['value']}")
+
+
+def shares(parts: Sequence[Mapping[str, Any]], whole: float) -> str:
+    """What each layer costs alone, and what its going back to float takes off the whole divergence."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.2, 2.4))
+        axes = figure.add_axes((0.09, 0.2, 0.89, 0.74))
+        places = range(len(parts))
+        axes.bar([p - 0.2 for p in places], [part["alone"] for part in parts], width=0.4, color=_LINE)
+        axes.bar([p + 0.2 for p in places], [whole - part["without"] for part in parts], width=0.4, color=_RANGE)
+        axes.axhline(0, linewidth=0.8)
+        axes.set_xlabel("layer, in graph order")
+        axes.set_ylabel("divergence")
+        axes.grid(axis="y", alpha=0.25)
+        worst = max(parts, key=lambda part: part["alone"])
+        return svg(figure, f"shares of {len(parts)} layers; largest alone: {worst['alone']:.3g} at {worst['node']}")
 
 
 def histogram(drawn: Mapping[str, Any]) -> str:

@@ -52,6 +52,7 @@ def render(bundle_dir: Path | str, out: Path | None = None) -> Path:
     template = environment.from_string(here.joinpath("template.html.j2").read_text(encoding="utf-8"))
     rows = _rows(bundle.manifest, check)
     layers = (analysis or {}).get("layers") or []
+    parts = (analysis or {}).get("shares") or []
     page = template.render(
         style=here.joinpath("style.css").read_text(encoding="utf-8"),
         manifest=bundle.manifest,
@@ -63,6 +64,9 @@ def render(bundle_dir: Path | str, out: Path | None = None) -> Path:
         parity=parity,
         operators=charts.operators(parity["operators"]) if parity and parity["operators"] else "",
         spreads=charts.spreads(_spreads(parity)) if parity and parity["whole"]["steps"] else "",
+        shares=sorted(parts, key=lambda part: -part["alone"])[:15],
+        share_chart=charts.shares(parts, analysis["divergence"]) if parts else "",
+        causes=((analysis or {}).get("causes") or [])[:20],
         findings=(analysis or {}).get("findings") or [],
         layers=sorted(layers, key=lambda layer: layer["sqnr_db"])[:15],
         sqnr=charts.sqnr(layers) if layers else "",

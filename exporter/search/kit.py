@@ -22,7 +22,7 @@ from exporter.data import Dataset
 from exporter.errors import DataError
 from exporter.quantize import make_plan
 from exporter.recipe import Quantize, Recipe, from_dict, to_dict, with_overrides
-from exporter.reference import session
+from exporter.reference import divergence, session
 from exporter.rounding import LAYER_ROUNDERS, WEIGHT_ROUNDERS
 from exporter.rounding.frontier import Frontier
 from exporter.rounding.layers import Layer, layers_of
@@ -209,16 +209,12 @@ def score(folder: str, widths: Mapping[str, str], which: str) -> list[float | No
     kit = _open(folder)
     outputs = _run(_with(kit, widths), kit.feeds(which))
     exact = _float_outputs(folder, which)
-    classes = kit.recipe.data.metric in {"top1", "top5"} and exact.ndim == 2
     labels = kit.arrays[which].get("labels!")
     metric = None
     if labels is not None and kit.recipe.data.metric in metrics.METRICS:
         metric = float(metrics.score(kit.recipe.data.metric, outputs, labels[: len(outputs)]))
-    if classes:
-        p, q = _log_softmax(exact), _log_softmax(outputs)
-        return [float((np.exp(p) * (p - q)).sum(axis=1).mean()), metric]
-    off = (exact - outputs).ravel()
-    return [float(off @ off) / max(float(exact.ravel() @ exact.ravel()), 1e-30), metric]
+    classes = kit.recipe.data.metric in {"top1", "top5"}
+    return [divergence(exact, outputs, classes=classes), metric]
 
 
 @lru_cache(maxsize=4)
@@ -231,11 +227,6 @@ def _run(model: ir.Model, feeds: Sequence[Mapping[str, Array]]) -> npt.NDArray[n
     opened = session(model, threads=1)  # one thread: the same sums on every machine
     name = opened.get_outputs()[0].name
     return np.concatenate([opened.run([name], dict(batch))[0] for batch in feeds]).astype(np.float64)
-
-
-def _log_softmax(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    shifted = values - values.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 def _with(kit: _Kit, widths: Mapping[str, str]) -> ir.Model:
