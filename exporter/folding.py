@@ -13,7 +13,7 @@ from onnxscript.rewriter.rules.common import one_reshape_matmul_reshape_rule, tw
 
 __all__ = ["LARGEST", "fold_constants"]
 
-LARGEST = 1 << 22  # elements; larger constants are not computed again
+LARGEST = 1 << 22  # elements; larger constants are neither computed nor computed with
 # Reshape, MatMul, Reshape as one MatMul that broadcasts: they compare sizes only, and take one batch axis for another
 # of the same size (onnxscript 0.7.2; tests/test_folding.py shows a graph)
 _WRONG = {id(one_reshape_matmul_reshape_rule), id(two_reshapes_matmul_reshape_rule)}
@@ -34,7 +34,7 @@ def fold_constants(model: ir.Model, rounds: int) -> None:
 
 def _passes(rounds: int) -> ir.passes.Sequential:
     """As in onnxscript.optimizer.optimize_ir."""
-    sizes = {"input_size_limit": _constant_folding.DEFAULT_CONSTANT_FOLD_INPUT_SIZE_LIMIT, "output_size_limit": LARGEST}
+    sizes = {"input_size_limit": LARGEST, "output_size_limit": LARGEST}
     loop = ir.passes.PassManager(
         [
             _constant_folding.FoldConstantsPass(shape_inference=True, should_fold=lambda node: None, **sizes),

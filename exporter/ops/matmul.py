@@ -108,7 +108,7 @@ def _fully_connected(
         if quant is not None and quant.block:  # the new order takes groups apart
             weight, quant = quant.real(weight), None
         weight = weight[:, order]
-    filters = weight_tensor(ctx, np.ascontiguousarray(weight), quant, name, "linear")
+    filters = weight_tensor(ctx, weight, quant, name, "linear")
     result = ctx.output(layout)
     fields = {"fusedActivationFunction": ctx.fused, "keepNumDims": len(result.shape) > 2}
     if filters.quant is not None and source.quant is None:

@@ -66,11 +66,26 @@ def compare_numbers(plan: Plan, onnx_model: ir.Model, tflite: bytes) -> Numbers:
                 missing.append(f"{planned.name}: its integers are not a constant")
             else:
                 integers += stored.size
-                turned = (stored.transpose(o).reshape(found.shape) for o in orders(stored.shape, found.shape))
-                if not any(np.array_equal(array, found.data) for array in turned):
+                if not _same_integers(stored, found.data):
                     problems.append("integers differ")
         different += [f"{planned.name}: {p}" for p in problems]
     return Numbers(counts["activation"], counts["weight"], counts["bias"], integers, tuple(different), tuple(missing))
+
+
+def _same_integers(stored: Array, other: Array) -> bool:
+    """In some order of the axes, or with the columns in the order of a feature map flattened channels last."""
+    turned = [stored.transpose(o).reshape(other.shape) for o in orders(stored.shape, other.shape)]
+    if any(np.array_equal(array, other) for array in turned):
+        return True
+    if stored.ndim != 2 or stored.size != other.size:
+        return False
+    rows, columns = int(other.shape[0]), int(other.shape[1])
+    for matrix in turned:
+        for channels in (c for c in range(2, columns) if columns % c == 0):
+            mapped = matrix.reshape(rows, channels, columns // channels).transpose(0, 2, 1).reshape(rows, columns)
+            if np.array_equal(mapped, other):
+                return True
+    return False
 
 
 _Found = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], Array | None]

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from exporter import graph, grid
 from exporter.errors import PlanError
+from exporter.quantize.regions import clamp_bounds
 from exporter.types import PerChannel, PerGroup, PerTensor, Plan, QParams, Rounded, TensorPlan
 
 __all__ = ["apply"]
@@ -187,21 +188,13 @@ def _drop_clamps(g: ir.Graph) -> None:
 
 
 def _clamps_already(clamp: ir.Node, quantizer: ir.Node) -> bool:
-    low, high = _bounds(clamp)
+    low, high = clamp_bounds(clamp)
     scale = float(np.asarray(graph.constant(quantizer.inputs[1])))
     zero = np.asarray(graph.constant(quantizer.inputs[2]))
     info = ml_dtypes.iinfo(zero.dtype)
     slack = scale / 2
     bottom, top = (info.min - int(zero)) * scale, (info.max - int(zero)) * scale
     return bool(bottom >= low - slack and top <= high + slack)
-
-
-def _bounds(clamp: ir.Node) -> tuple[float, float]:
-    if clamp.op_type == "Relu":
-        return 0.0, float("inf")
-    given = [graph.constant(v) if v is not None else None for v in [*clamp.inputs[1:], None, None][:2]]
-    low = float("-inf") if given[0] is None else float(np.asarray(given[0]).reshape(()))
-    return low, float("inf") if given[1] is None else float(np.asarray(given[1]).reshape(()))
 
 
 def _integer_io(g: ir.Graph) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from exporter import graph
@@ -12,7 +13,7 @@ from exporter.ops import OPS, Float, Op
 from exporter.ops.matmul import plain_gemm
 from exporter.quantize.wishes import FLOAT_WEIGHTS, Wish
 
-__all__ = ["Regions", "activation_inputs", "find_regions", "fused_activation", "is_float"]
+__all__ = ["Regions", "activation_inputs", "clamp_bounds", "find_regions", "fused_activation", "is_float"]
 
 # Integer arithmetic pays only around these; a lone Add or Reshape between float nodes stays float.
 _ANCHORS = frozenset({"Conv", "Gemm", "MatMul", "GlobalAveragePool", "AveragePool", "MaxPool"})
@@ -45,13 +46,26 @@ def activation_inputs(node: ir.Node, row: Op) -> list[ir.Value]:
 
 
 def fused_activation(node: ir.Node) -> ir.Node | None:
-    """The Relu or Clip that alone reads this node's output: both runtimes clamp while they requantize."""
+    """The Relu or Clip that alone reads this node's output: both runtimes clamp while they requantize.
+
+    Not a Clip whose bounds leave 0 out: a grid has a zero point, so that it ends at no such bound.
+    """
     if len(node.outputs) != 1:
         return None
     reader = graph.only_consumer(node.outputs[0])
     if reader is None or reader.op_type not in _CLAMPS or reader.inputs[0] is not node.outputs[0]:
         return None
-    return reader
+    low, high = clamp_bounds(reader)
+    return reader if low <= 0 <= high else None
+
+
+def clamp_bounds(clamp: ir.Node) -> tuple[float, float]:
+    """Of a Relu, or a Clip with constant ones; infinite where there is none, or a computed one."""
+    if clamp.op_type == "Relu":
+        return 0.0, float("inf")
+    given = [graph.constant(v) if v is not None else None for v in [*clamp.inputs[1:], None, None][:2]]
+    low = float("-inf") if given[0] is None else float(np.asarray(given[0]).reshape(()))
+    return low, float("inf") if given[1] is None else float(np.asarray(given[1]).reshape(()))
 
 
 def find_regions(model: ir.Model, wanted: Mapping[str, Wish]) -> Regions:

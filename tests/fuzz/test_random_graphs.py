@@ -17,7 +17,7 @@ _CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_
 FEW = settings(max_examples=100, deadline=None, suppress_health_check=_CHECKS, derandomize=True, database=None,
                phases=[Phase.generate])  # fmt: skip
 MANY = settings(max_examples=1000, deadline=None, suppress_health_check=_CHECKS, derandomize=True, database=None,
-                phases=[Phase.generate, Phase.shrink])  # fmt: skip
+                phases=[Phase.generate])  # fmt: skip
 
 SEEN: Counter[str] = Counter()
 

@@ -101,3 +101,11 @@ def test_a_plan_of_another_graph_is_refused(block):
     model, _, plan = block
     with pytest.raises(PlanError, match="'other'"):
         apply(model, Plan({"other": plan.tensors["x"]}))
+
+
+def test_a_bound_away_from_zero_is_no_end_of_a_grid():
+    text = "main (float[N,4,8,8] x) => (float[N,4,8,8] y) { c = Conv(x, w) y = Clip(c, low) }"
+    model = model_of(text, w=noise(4, 4, 1, 1), low=np.float32(0.5))
+    feeds = {"x": noise(4, 4, 8, 8)}
+    plan = make_plan(model, stats_of(model, feeds))
+    assert {"c", "y"} <= set(plan.tensors), "the convolution has integers of its own"
