@@ -18,8 +18,9 @@ from exporter.emit._static import fix_batch
 from exporter.emit._storage import Stored, stored_weights, weight_index
 from exporter.errors import UnsupportedError
 from exporter.ops import OPS, Fixed, Float, Op, Same
+from exporter.ops.batch import spread
 from exporter.ops.expansion import rows_by_name
-from exporter.ops.lowering import Lowering, Program, Quant, Region, Tensor, Values, View, identity
+from exporter.ops.lowering import BROADCASTING, Lowering, Program, Quant, Region, Tensor, Values, View, identity
 from exporter.types import Plan
 
 __all__ = ["CHANNELS_LAST", "SIGNATURE", "emit_tflite", "read_tflite", "refuse_unknown", "translate"]
@@ -82,6 +83,7 @@ class _Emitter(Values):
         self.outputs: list[tuple[str, Tensor]] = []
         self._bound: dict[int, View] = {}
         self._float: dict[int, View] = {}
+        self._spread: dict[tuple[int, frozenset[int]], Tensor] = {}
         self._orders: dict[int, npt.NDArray[Any]] = {}
         self._integer = False
 
@@ -108,6 +110,29 @@ class _Emitter(Values):
 
     def dynamic(self, value: ir.Value) -> frozenset[int]:
         return self._sized(value)[1]
+
+    def spread(self, value: ir.Value, view: View) -> View:
+        places = frozenset(view.layout.index(a) for a in self.dynamic(value)) - view.tensor.dynamic
+        if not places:
+            return view
+        key = id(view.tensor), places
+        if key not in self._spread:
+            source = next(t for _, t in self.inputs if t.dynamic)
+            self._spread[key] = spread(self.program, view.tensor, places, source)
+        return View(self._spread[key], view.layout)
+
+    def follows(self, node: ir.Node) -> bool:
+        read = [v for v in node.inputs if v is not None]
+        if node.op_type not in BROADCASTING:
+            return any(self.shapes.get(v.name or "", ((), frozenset()))[1] for v in read)
+        return any(self._follows(v) for v in read)
+
+    def _follows(self, value: ir.Value) -> bool:
+        node = value.producer()
+        if node is not None and node.op_type == _DEQUANTIZE and node.inputs[0] is not None:
+            value = node.inputs[0]
+        found = self._bound.get(id(value))
+        return found is not None and bool(found.tensor.dynamic)
 
     def _sized(self, value: ir.Value) -> tuple[tuple[int, ...], frozenset[int]]:
         found = self.shapes.get(value.name or "")
@@ -252,6 +277,7 @@ class _Emitter(Values):
         if value.dtype == ir.DataType.UINT8 and tensor.dtype == np.int8 and tensor.quant is not None:
             quant = Quant(tensor.quant.scale, tensor.quant.zero_point + 128)
             tensor = self._requantized(tensor, np.dtype(np.uint8), quant)
+        tensor = self.spread(value, View(tensor, layout)).tensor
         taken = {id(t) for _, t in [*self.inputs, *self.outputs]}
         if tensor.data is not None or id(tensor) in taken:
             copy = self.program.temp(tensor, tensor.shape, tensor.dynamic, f"{value.name}/copy")

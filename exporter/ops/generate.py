@@ -23,12 +23,10 @@ def eye_like(ctx: Lowering) -> None:
 
 
 def constant_of_shape(ctx: Lowering) -> None:
-    """A constant, or FILL to a shape that follows the batch."""
+    """A constant; for one sample where the shape follows the batch."""
     value = ctx.attr("value")
     number = np.zeros(1, np.float32) if value is None else value.numpy()
     shape = ctx.out_shape()
-    if ctx.values.dynamic(ctx.result):
-        raise ctx.refuse("input", "the shape follows the batch", "export with a fixed batch")
     filled = np.broadcast_to(number.reshape(()), shape)
     ctx.alias(View(ctx.program.constant(filled, stem=ctx.result.name or "filled"), identity(len(shape))))
 

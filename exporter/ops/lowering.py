@@ -20,6 +20,7 @@ from exporter import graph
 from exporter.errors import UnsupportedError
 
 __all__ = [
+    "BROADCASTING",
     "NEW",
     "Layout",
     "Lowering",
@@ -36,6 +37,11 @@ __all__ = [
 
 Layout = tuple[int, ...]
 NEW = -1
+# operators whose operands may have the batch as 1 beside others that follow it
+BROADCASTING = frozenset(
+    {"Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Where", "Equal", "Less", "LessOrEqual", "Greater", "And", "Or",
+     "GreaterOrEqual", "MatMul", "Concat", "Expand", "RNN", "GRU", "LSTM"}
+)  # fmt: skip
 Array = npt.NDArray[Any]
 
 
@@ -319,6 +325,14 @@ class Values:
         """ONNX axes that follow the batch."""
         raise NotImplementedError
 
+    def spread(self, value: ir.Value, view: View) -> View:
+        """The view, repeated along the axes that follow the batch in the value and not yet in the tensor."""
+        raise NotImplementedError
+
+    def follows(self, node: ir.Node) -> bool:
+        """Does anything that the node reads follow the batch, as a tensor?"""
+        raise NotImplementedError
+
     def bind(self, value: ir.Value, view: View) -> None:
         """From now on the value lies there."""
         raise NotImplementedError
@@ -412,6 +426,11 @@ class Lowering:
         """ONNX shape of an output, batch as 1."""
         return self.values.shape(self.node.outputs[index])
 
+    def moves(self, index: int = 0) -> frozenset[int]:
+        """Axes of an output that follow the batch; none where nothing that the node reads does."""
+        found = self.values.dynamic(self.result if index == 0 else self.node.outputs[index])
+        return found if found and self.values.follows(self.node) else frozenset()
+
     def const(self, index: int) -> Array | None:
         """Numbers of a constant input (dequantized if need be); None when absent or computed."""
         found = self.values.constant(self.node.inputs[index]) if self.has(index) else None
@@ -433,7 +452,10 @@ class Lowering:
 
     def input(self, index: int = 0, layout: Layout | None = None) -> View:
         """Input ``index``; converted to ``layout`` when one is given."""
-        view = self.values.view(self._value(index), integer=self.integer)
+        value = self._value(index)
+        view = self.values.view(value, integer=self.integer)
+        if self.node.op_type not in BROADCASTING:
+            view = self.values.spread(value, view)
         return view if layout is None else self.program.convert(view, layout)
 
     def plain(self, index: int = 0) -> Tensor:
@@ -454,7 +476,7 @@ class Lowering:
         value = self.result if index == 0 else self.node.outputs[index]
         own = self.values.shape(value) if shape is None else tuple(shape)
         layout = identity(len(own)) if layout is None else layout
-        moves = self.values.dynamic(value)
+        moves = self.moves(index)
         sizes = tuple(1 if a == NEW else own[a] for a in layout)
         dynamic = frozenset(i for i, a in enumerate(layout) if a != NEW and a in moves)
         quant = self.values.quant(value) if self.integer else None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from exporter.ops.batch import spread
 from exporter.ops.carrier import BYTES, carried, delivering
 from exporter.ops.lowering import NEW, Lowering, View, identity
 from exporter.ops.op import STORED, InputRole, Op, Same
@@ -28,6 +27,9 @@ def concat(ctx: Lowering) -> None:
         ctx.alias(View(tensors[0], layout))
         return
     place = layout.index(axis)
+    follows = max((t.dynamic - {place} for t in tensors), key=len)
+    source = next((t for t in tensors if t.dynamic >= follows), tensors[0])
+    tensors = [spread(ctx.program, t, follows, source) for t in tensors]
     if len({t.dynamic - {place} for t in tensors}) > 1:
         raise ctx.refuse("", "joins a tensor that follows the batch with one that does not", "use a fixed batch")
     result = ctx.output(layout)
@@ -37,19 +39,22 @@ def concat(ctx: Lowering) -> None:
 
 
 def expand(ctx: Lowering) -> None:
-    """BROADCAST_TO; nothing where only the batch grows, since every operator broadcasts."""
-    source, target = ctx.shape(0), ctx.out_shape()
-    if int(np.prod(source)) == int(np.prod(target)):
-        view = ctx.program.convert(ctx.input(), identity(len(source)))
-        moves = ctx.values.dynamic(ctx.result)
-        if view.tensor.dynamic != moves and len(source) == len(target):
-            ctx.alias(view)
-            return
-        ctx.alias(View(ctx.program.reshape(view.tensor, target, moves), identity(len(target))))
+    """BROADCAST_TO, or TILE beside a dynamic batch; growing with the batch is left to those readers that need it."""
+    target, moves = ctx.out_shape(), ctx.moves()
+    plain, lead = ctx.plain(0), len(target) - len(ctx.shape(0))
+    tensor = ctx.program.reshape(plain, [1] * lead + list(plain.shape), frozenset(i + lead for i in plain.dynamic))
+    grown = [i for i, size in enumerate(target) if tensor.shape[i] == 1 != size]
+    if grown and not moves:
+        ctx.emit("BROADCAST_TO", [plain, ctx.ints(target)], [ctx.output()], "BroadcastToOptions")
         return
-    if ctx.values.dynamic(ctx.result):
-        raise ctx.refuse("shape", "follows the batch", "export with a fixed batch")
-    ctx.emit("BROADCAST_TO", [ctx.plain(0), ctx.ints(target)], [ctx.output()], "BroadcastToOptions")
+    if any(i in moves for i in grown):
+        raise ctx.refuse("shape", "a multiple of the batch", "export with a fixed batch")
+    if grown:
+        counts = [size if i in grown else 1 for i, size in enumerate(target)]
+        whole = ctx.program.temp(tensor, target, tensor.dynamic, f"{ctx.result.name}/tiled")
+        ctx.emit("TILE", [tensor, ctx.ints(counts)], [whole], "TileOptions")
+        tensor = whole
+    ctx.alias(View(tensor, identity(len(target))))
 
 
 def tile(ctx: Lowering) -> None:

@@ -61,7 +61,7 @@ def reshape(ctx: Lowering) -> None:
     assert value is not None
     shape, target = ctx.shape(0), ctx.out_shape()
     view = ctx.input()
-    moves = ctx.values.dynamic(ctx.result)
+    moves = ctx.moves()
     if len(moves) > 1:
         raise ctx.refuse("shape", "two dimensions follow the batch", "export with a fixed batch")
     flattens = len(target) == 2 and target[0] == shape[0] and len(shape) > 2 and view.layout[0] == 0
@@ -99,7 +99,7 @@ def _only_matrices(ctx: Lowering) -> bool:
 def unsqueeze(ctx: Lowering) -> None:
     """Unnamed axes of the tensor get the new names; RESHAPE where there are too few."""
     rank = len(ctx.out_shape())
-    added = sorted({int(a) % rank for a in ctx.static(1, "axes")})
+    added = sorted({int(a) % rank for a in np.atleast_1d(ctx.static(1, "axes"))})
     old = [a for a in range(rank) if a not in added]
     view = ctx.input()
     layout = [NEW if a == NEW else old[a] for a in view.layout]

@@ -1,0 +1,44 @@
+"""What is constant for one sample and repeated for the batch: tokens, states, masks."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.ops.text import agree
+
+LENGTH = "n = Shape<start = 0, end = 1>(x) "
+CASES = {
+    "a token before the others": (
+        "(float[N,3,4] x, float[1,1,4] c) => (float[N,4,4] y)"
+        f"{{ {LENGTH} tail = Constant<value_ints = [1, 4]>() s = Concat<axis = 0>(n, tail) t = Expand(c, s)"
+        " y = Concat<axis = 1>(t, x) }"
+    ),
+    "a constant as output": (
+        "(float[N,3] x, float[1,4] c) => (float[N,4] y)"
+        f"{{ {LENGTH} tail = Constant<value_ints = [4]>() s = Concat<axis = 0>(n, tail) y = Expand(c, s) }}"
+    ),
+    "heads repeated": (
+        "(float[N,2,3,4] x) => (float[N,6,3,4] y)"
+        f"{{ {LENGTH} tail = Constant<value_ints = [2, 3, 3, 4]>() s = Concat<axis = 0>(n, tail)"
+        " a = Constant<value_ints = [2]>() u = Unsqueeze(x, a) t = Expand(u, s)"
+        " shape = Constant<value_ints = [0, 6, 3, 4]>() y = Reshape(t, shape) }"
+    ),
+    "zeros of the batch": (
+        "(float[N,3] x) => (float[N,5] y)"
+        f"{{ {LENGTH} tail = Constant<value_ints = [2]>() s = Concat<axis = 0>(n, tail) t = ConstantOfShape(s)"
+        " y = Concat<axis = 1>(x, t) }"
+    ),
+    "reshaped": (
+        "(float[N,3] x, float[1,4] c) => (float[N,2,2] y)"
+        f"{{ {LENGTH} tail = Constant<value_ints = [4]>() s = Concat<axis = 0>(n, tail) t = Expand(c, s)"
+        " shape = Constant<value_ints = [0, 2, 2]>() y = Reshape(t, shape) }"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("fixed", ["", "c"], ids=["computed", "constant"])
+def test_follows_the_batch(name: str, fixed: str) -> None:
+    if fixed and " c)" not in CASES[name]:
+        pytest.skip("no constant in it")
+    agree(CASES[name], constants=fixed)
