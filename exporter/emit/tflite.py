@@ -13,6 +13,7 @@ from exporter import graph
 from exporter.content import Content
 from exporter.emit._bias import fuse_bias
 from exporter.emit._lean import live
+from exporter.emit._refine import refine
 from exporter.emit._standard import has_definition
 from exporter.emit._static import fix_batch
 from exporter.emit._storage import Stored, stored_weights, weight_index
@@ -76,6 +77,7 @@ class _Emitter(Values):
     def __init__(self, model: ir.Model, channels_last: bool, stored: Stored) -> None:
         self.stored = stored
         self.model, self.shapes = fix_batch(model)
+        refine(self.model, self.shapes)
         fuse_bias(self.model)
         self.channels_last = channels_last
         self.program = Program()

@@ -36,6 +36,7 @@ class Expansion:
         self._read: set[str] = set()
         self._stem = node.name or node.outputs[0].name or node.op_type
         self._own: set[int] = set()
+        self.results: list[ir.Value] = []
         self.done = False
 
     # -- what the node says
@@ -181,7 +182,8 @@ class Expansion:
             self._own.discard(id(new))
             old.replace_all_uses_with(new, replace_graph_outputs=True)
             new.name, old.name = old.name, None
-            new.type = old.type  # and the shape as inference finds it: for STFT onnx itself gets it wrong
+            new.shape, new.type = old.shape, old.type
+            self.results.append(new)
         self.graph.remove(self.node, safe=True)
         self.done = True
 
@@ -211,7 +213,7 @@ def expand(model: ir.Model, rows: Mapping[str, Op], only: Collection[str] | None
 def _expand(g: ir.Graph, rows: Mapping[str, Op], only: Collection[str] | None) -> bool:
     memo: dict[Hashable, Any] = {}
     taken = {v.name for v in [*g.inputs, *g.initializers.values(), *(o for n in g for o in n.outputs)] if v.name}
-    changed = False
+    changed, results = False, []
     for node in list(g):
         for attribute in node.attributes.values():
             if attribute.type == ir.AttributeType.GRAPH:
@@ -226,8 +228,10 @@ def _expand(g: ir.Graph, rows: Mapping[str, Op], only: Collection[str] | None) -
             if wrong_type is not None:
                 raise wrong_type
             expansion.refuse_unread(row.ignores)
-            changed = True
-    return changed
+            results += expansion.results
+    for value in results:
+        value.shape = None  # inference finds it anew: for STFT onnx itself is wrong
+    return changed or bool(results)
 
 
 def _wrong_type(node: ir.Node, row: Op) -> UnsupportedError | None:

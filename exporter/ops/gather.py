@@ -8,7 +8,7 @@ import onnx_ir as ir
 from exporter.ops.carrier import carried, delivering
 from exporter.ops.embedding import look_up
 from exporter.ops.integers import Integers
-from exporter.ops.lowering import NEW, Lowering, Tensor, View, identity
+from exporter.ops.lowering import NEW, Array, Lowering, Tensor, View, identity
 from exporter.ops.op import STORED, InputRole, Op, Same
 
 __all__ = ["ROWS"]
@@ -33,7 +33,7 @@ def positive(ctx: Lowering, index: int, indices: Tensor, length: Tensor) -> Tens
 
 
 def gather(ctx: Lowering) -> None:
-    """GATHER; the axes of the indices take the place of the one they pick from."""
+    """GATHER; the axes of the indices take the place of the one they pick from. Even steps are a STRIDED_SLICE."""
     rank = len(ctx.shape(0))
     axis = ctx.attr("axis", 0) % rank
     places = ctx.input(1)
@@ -44,6 +44,10 @@ def gather(ctx: Lowering) -> None:
             return
     view = ctx.input(0)
     place = view.layout.index(axis)
+    steps = _even(places.tensor.data, view.tensor.shape[place])
+    if steps is not None and place not in view.tensor.dynamic and view.tensor.dtype.name in _SLICED:
+        _slice(ctx, view, place, steps, kept=len(places.layout) == 1)
+        return
     more = len(ctx.shape(1)) - 1
     length = Integers(ctx).lengths(view.tensor, [place])
     scalar = Integers(ctx).reshape(length, ())
@@ -54,6 +58,33 @@ def gather(ctx: Lowering) -> None:
     result = ctx.output(layout)
     with delivering(ctx, result) as target:
         ctx.emit("GATHER", [carried(ctx, view.tensor), indices], [target], "GatherOptions", axis=place, batchDims=0)
+
+
+_SLICED = {"float32", "int32", "int64", "int8", "uint8", "bool"}
+
+
+def _even(indices: Array | None, length: int) -> range | None:
+    """The range that constant indices of rank 0 or 1 walk through, if they do."""
+    if indices is None or indices.ndim > 1 or indices.size == 0:
+        return None
+    found = np.where(indices < 0, indices + length, indices).reshape(-1)
+    step = int(found[1] - found[0]) if found.size > 1 else 1
+    even = range(int(found[0]), int(found[0]) + step * found.size, step) if step > 0 else range(0)
+    return even if len(even) == found.size and np.array_equal(found, even) and found[-1] < length else None
+
+
+def _slice(ctx: Lowering, view: View, place: int, steps: range, *, kept: bool) -> None:
+    """The axis is walked over, and where it is not ``kept``, left unnamed."""
+    layout = tuple(NEW if a == NEW or (i == place and not kept) else a for i, a in enumerate(view.layout))
+    axis = view.layout[place]
+    if not kept:
+        layout = tuple(a - 1 if a > axis else a for a in layout)
+    begin, end, stride = [0] * len(layout), list(view.tensor.shape), [1] * len(layout)
+    begin[place], end[place], stride[place] = steps.start, steps.stop, steps.step
+    masked = sum(1 << i for i in view.tensor.dynamic)
+    numbers = [ctx.ints(n) for n in (begin, end, stride)]
+    ctx.emit("STRIDED_SLICE", [view.tensor, *numbers], [ctx.output(layout)], "StridedSliceOptions",
+             beginMask=masked, endMask=masked)  # fmt: skip
 
 
 def gather_elements(ctx: Lowering) -> None:

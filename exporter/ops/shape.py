@@ -7,7 +7,7 @@ import numpy as np
 from exporter.ops.integers import Integers
 from exporter.ops.lowering import NEW, Lowering, View, identity
 from exporter.ops.op import STORED, InputRole, Op, Same
-from exporter.ops.regroup import regrouped
+from exporter.ops.regroup import arrangement
 
 __all__ = ["ROWS"]
 
@@ -72,10 +72,11 @@ def reshape(ctx: Lowering) -> None:
         ctx.program.reshape_into(view.tensor, result)
         ctx.values.set_flat_order(ctx.result, order)
         return
-    layout = None if view.tensor.data is not None else regrouped(view, shape, target, moves)
-    if layout is not None:
+    found = None if view.tensor.data is not None else arrangement(view, shape, target, moves)
+    if found is not None:
+        before, layout = found
         sizes, places = [target[a] for a in layout], frozenset(layout.index(a) for a in moves)
-        ctx.alias(View(ctx.program.reshape(view.tensor, sizes, places), layout))
+        ctx.alias(View(ctx.program.reshape(ctx.program.convert(view, before).tensor, sizes, places), layout))
         return
     source = ctx.program.convert(view, identity(len(shape))).tensor
     if source.data is not None:
