@@ -11,6 +11,8 @@ from onnxscript import rewriter
 from onnxscript.optimizer import _constant_folding
 from onnxscript.rewriter.rules.common import one_reshape_matmul_reshape_rule, two_reshapes_matmul_reshape_rule
 
+from exporter import graph
+
 __all__ = ["LARGEST", "fold_constants"]
 
 LARGEST = 1 << 22  # elements; larger constants are neither computed nor computed with
@@ -30,6 +32,7 @@ def fold_constants(model: ir.Model, rounds: int) -> None:
             _passes(rounds)(model)
     finally:
         logging.disable(level)
+    graph.adopt_constants(model)
 
 
 def _passes(rounds: int) -> ir.passes.Sequential:

@@ -16,6 +16,7 @@ from exporter.errors import GraphError
 __all__ = [
     "KEEP_FLOAT",
     "add_initializer",
+    "adopt_constants",
     "attribute",
     "constant",
     "consumers",
@@ -132,6 +133,18 @@ def _take_shapes(graph: ir.Graph, proto: onnx.GraphProto) -> None:
                 typed = ir.from_proto(found[value.name])
                 value.shape = typed.shape if typed.shape is not None else value.shape
                 value.type = typed.type if typed.type is not None else value.type
+
+
+def adopt_constants(model: ir.Model) -> None:
+    """Register constants that nodes read and the graph does not know: onnxscript's optimizer loses one of two that it
+    gives the same name (two Flatten of one value)."""
+    for node in model.graph:
+        for value in node.inputs:
+            if value is None or value.const_value is None or value.producer() is not None:
+                continue
+            if value.graph is None and not value.is_graph_input():
+                value.name = fresh_name(model.graph, value.name or "constant")
+                model.graph.register_initializer(value)
 
 
 def verify(model: ir.Model, after: str) -> None:

@@ -25,8 +25,8 @@ BANNED_CLASSES = re.compile(r"(Manager|Handler|Helper|Utils?)$")
 RANKS = (
     ("errors",),
     ("types", "ceilings"),
-    ("grid", "graph", "folding", "recipe", "workers"),
-    ("content", "control"),
+    ("grid", "graph", "recipe", "workers"),
+    ("content", "control", "folding"),
     ("ops",),
     ("loading", "preparing", "data", "calibration", "rounding", "quantize", "emit", "reference", "bundle"),
     ("quantization",),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from exporter.control.branches import BRANCHES
+from exporter.control.evaluation import compute
 from exporter.control.loops import LOOPS
 from exporter.control.sequences import SEQUENCES
 from exporter.control.writer import CHOICE, Writer
 
-__all__ = ["CHOICE", "CONTROL", "straighten"]
+__all__ = ["CHOICE", "CONTROL", "compute", "straighten"]
 
 # operator -> what writes it out: (node, its inputs, writer) -> what its outputs are, or None while that is not known
 CONTROL = {**BRANCHES, **LOOPS, **SEQUENCES}

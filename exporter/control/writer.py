@@ -10,15 +10,13 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from exporter import graph
+from exporter.control.evaluation import computed
 from exporter.errors import UnsupportedError
 
 __all__ = ["ABSENT", "CHOICE", "LIMIT", "Absent", "Result", "Rule", "Writer"]
 
 LIMIT = 20_000  # operators that one graph may grow by
 CHOICE = "kbit.choice"  # metadata of a Where whose two values must have one shape
-_SMALL = 1 << 16  # elements of a constant that is computed here; larger ones wait for folding
-_RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
-_KEPT = {"QuantizeLinear", "DequantizeLinear", *_RANDOM}
 
 Array = npt.NDArray[Any]
 
@@ -104,13 +102,8 @@ class Writer:
 
     def _computed(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> list[ir.Value] | None:
         """The outputs as constants, where the inputs are and all is small."""
-        arrays = {f"i{n}": graph.constant(v) for n, v in enumerate(inputs) if v is not None}
-        if node.op_type in _KEPT or any(a is None or a.size > _SMALL for a in arrays.values()):
-            return None
-        found = _evaluate(node, arrays, self.opsets)
-        if found is None or any(a.size > _SMALL for a in found):
-            return None
-        return [self.constant(a) for a in found]
+        arrays = computed(node, inputs, self.opsets)
+        return None if arrays is None else [self.constant(a) for a in arrays]
 
     def op(self, kind: str, *inputs: ir.Value | Array, **attributes: Any) -> ir.Value:
         """The output of a new operator; arrays become constants."""
@@ -171,19 +164,3 @@ class Writer:
             name = f"{stem}_{count}"
         self._taken.add(name)
         return name
-
-
-def _evaluate(node: ir.Node, arrays: Mapping[str, Any], opsets: Mapping[str, int]) -> list[Array] | None:
-    """The node's outputs by onnx's own evaluator; None where it cannot."""
-    import onnx
-    from onnx.reference import ReferenceEvaluator
-
-    names = ["" if v is None else f"i{n}" for n, v in enumerate(node.inputs)]
-    attributes = [ir.to_proto(a) for a in node.attributes.values()]
-    proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain, input=names, attribute=attributes)
-    proto.output.extend(f"o{n}" for n in range(len(node.outputs)))
-    try:
-        found = ReferenceEvaluator(proto, opsets=dict(opsets)).run(None, dict(arrays))
-    except Exception:  # whatever it does not implement stays an operator
-        return None
-    return [np.asarray(a) for a in found] if all(isinstance(a, np.ndarray | np.generic) for a in found) else None

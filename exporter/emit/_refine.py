@@ -12,15 +12,15 @@ import numpy as np
 import onnx_ir as ir
 
 from exporter import graph
-from exporter.emit._static import Shapes
+from exporter.emit._batch import Sized
 from exporter.ops.regroup import BATCH, groups
 
 __all__ = ["refine"]
 
 
-def refine(model: ir.Model, shapes: Shapes) -> None:
-    """Rewrites in place; ``shapes`` gets the new values."""
-    editor = _Editor(model.graph, shapes)
+def refine(model: ir.Model, sizes: dict[str, Sized]) -> None:
+    """Rewrites in place; ``sizes`` gets the new values."""
+    editor = _Editor(model.graph, sizes)
     for node in list(model.graph):
         if node.op_type == "Reshape" and node.domain == "":
             editor.split_first(node)
@@ -30,8 +30,8 @@ def refine(model: ir.Model, shapes: Shapes) -> None:
 
 
 class _Editor:
-    def __init__(self, g: ir.Graph, shapes: Shapes) -> None:
-        self.graph, self.shapes = g, shapes
+    def __init__(self, g: ir.Graph, sizes: dict[str, Sized]) -> None:
+        self.graph, self.sizes = g, sizes
         self.count = 0
 
     def split_first(self, last: ir.Node) -> None:
@@ -42,6 +42,8 @@ class _Editor:
             return
         source, middle, result = first.inputs[0], first.outputs[0], last.outputs[0]
         sizes = [self._sizes(v) for v in (source, middle, result)]
+        if not all(sizes):
+            return
         order = [int(a) for a in turn.attributes.get_ints("perm", tuple(reversed(range(len(sizes[1])))))]
         parts = _parts(sizes[0], sizes[1], sizes[2], order)
         if parts is None or source is None:
@@ -61,7 +63,9 @@ class _Editor:
             return
         rows, columns = self._sizes(merge.outputs[0]), self._sizes(result)
         whole = self._sizes(readers[0].outputs[0]) if readers else []
-        fits = len(rows) == 2 and len(whole) > 2 and whole[-1] == columns[-1] and not result.is_graph_output()
+        fits = (
+            columns and len(rows) == 2 and len(whole) > 2 and whole[-1] == columns[-1] and not result.is_graph_output()
+        )
         if not fits or any(r.op_type != "Reshape" or self._sizes(r.outputs[0]) != whole for r in readers):
             return
         node.replace_input_with(0, self._made("Reshape", merge.inputs[0], [*whole[:-1], rows[1]], node))
@@ -69,14 +73,16 @@ class _Editor:
         self._told(result, whole)
 
     def _sizes(self, value: ir.Value | None) -> list[int]:
-        """Sizes of a value, those that follow the batch times a large prime."""
-        assert value is not None
-        shape, moves = self.shapes[value.name or ""]
-        return [s * (BATCH if i in moves else 1) for i, s in enumerate(shape)]
+        """Sizes of a value, those that are multiples of the batch times a large prime; [] where one is no multiple."""
+        size = None if value is None else self.sizes.get(value.name or "")
+        if size is None or any(growth not in {0, n} for n, growth in zip(size.shape, size.growth, strict=True)):
+            return []
+        return [n * (BATCH if i in size.dynamic else 1) for i, n in enumerate(size.shape)]
 
     def _told(self, value: ir.Value, sizes: Sequence[int]) -> None:
         moves = frozenset(i for i, s in enumerate(sizes) if s % BATCH == 0 and s)
-        self.shapes[value.name or ""] = tuple(s // BATCH if i in moves else s for i, s in enumerate(sizes)), moves
+        shape = tuple(s // BATCH if i in moves else s for i, s in enumerate(sizes))
+        self.sizes[value.name or ""] = Sized(shape, moves, tuple(s if i in moves else 0 for i, s in enumerate(shape)))
 
     def _made(
         self, kind: str, source: ir.Value, sizes: Sequence[int], before: ir.Node, **attributes: object

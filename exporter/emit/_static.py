@@ -1,58 +1,152 @@
-"""Static shapes with the batch as 1, and which axes follow the batch."""
+"""Graphs folded, shapes known, and what in them follows the batch."""
 
 from __future__ import annotations
 
-import logging
-import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
-import onnx_ir.passes.common as passes
 
 from exporter import graph
-from exporter.control import straighten
-from exporter.emit._standard import inline_standard
+from exporter.emit._batch import Law, Sized, law_of, sized
+from exporter.emit._folding import folded
 from exporter.errors import UnsupportedError
-from exporter.folding import LARGEST, fold_constants
-from exporter.ops import OPS
-from exporter.ops.expansion import expand, rows_by_name
+from exporter.ops.lowering import mark
 
-__all__ = ["Shapes", "fix_batch"]
+__all__ = ["Fixed", "fix_batch"]
 
-_DEEPEST = 8  # definitions within definitions, loops within loops
-Shapes = dict[str, tuple[tuple[int, ...], frozenset[int]]]
+Array = npt.NDArray[Any]
+
+_BATCHES = (61, 97, 3, 1)  # large ones that no other dimension is likely to be
 _RECURRENT = frozenset({"RNN", "GRU", "LSTM"})
-_MOVES = frozenset({"Transpose", "Reshape", "Identity"})
+_VANISHING = {  # what folding may drop where the batch is 1
+    "Add", "Cast", "Concat", "Div", "Expand", "Flatten", "Gather", "Identity", "Mul", "Reshape", "Slice", "Squeeze",
+    "Sub", "Tile", "Transpose", "Unsqueeze",
+}  # fmt: skip
 
 
-def fix_batch(model: ir.Model) -> tuple[ir.Model, Shapes]:
-    """A folded copy with batch 1, and for every value its shape and the axes that grow with the batch.
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """A folded copy of a graph, and what grows in it.
 
-    Raises UnsupportedError for a dynamic dimension other than the first, for a shape that inference cannot find, and
-    for numbers computed from the batch.
+    model    folded for some batch: whatever says which one has a law
+    sizes    shapes by value name
+    laws     constants that follow the batch, by value name; None where no law fits
+    several  do the inputs name more than one dynamic dimension?
+    """
+
+    model: ir.Model
+    sizes: dict[str, Sized]
+    laws: Mapping[str, Law | None]
+    several: bool
+
+
+def fix_batch(model: ir.Model) -> Fixed:
+    """Fold the graph for a few batches and compare.
+
+    Not for batch 1, which broadcasts: an Expand to the batch would be gone. Far apart they show what only looks like a
+    law, such as a minimum. Graphs that never ask for a shape need no more than two.
+    Raises UnsupportedError for a dynamic dimension other than the first, for a graph that is another one for another
+    batch, and for a shape that inference cannot find.
     """
     symbols = _symbols(model)
-    one = _fixed(model, 1)
-    sizes = _sizes(one)
     if not symbols:
-        return one, {name: (shape, frozenset()) for name, shape in sizes.items()}
-    two = _fixed(model, 2)
-    moved = _sizes(two)
-    _check_constants(one, two)
-    shapes: Shapes = {}
-    for name, shape in sizes.items():
-        other = moved.get(name)
-        if other is None:
-            raise _follows(name, "its shape at another batch is not known")
-        if len(other) != len(shape):
+        one = folded(model, 1)[0]
+        return Fixed(one, _all_sizes({1: one}, {}), {}, False)
+    first, rewritten = folded(model, _BATCHES[0])
+    models = {_BATCHES[0]: first, _BATCHES[1]: folded(model, _BATCHES[1])[0]}
+    _compare(first, models[_BATCHES[1]])
+    constants = _twins(models)
+    asks = rewritten or any(n.op_type in {"Shape", "Size"} for n in ir.traversal.RecursiveGraphIterator(model.graph))
+    if asks or _laws(constants):
+        models |= {batch: folded(model, batch)[0] for batch in _BATCHES[2:]}
+        constants = _twins(models)
+        if _kinds(first) != _kinds(models[1]):
+            raise _follows(model.graph.name or "", "it has other operators for a batch of 1")
+    return Fixed(first, _all_sizes(models, constants), _laws(constants), len(symbols) > 1)
+
+
+Twins = Mapping[str, Mapping[int, Array]]  # what each constant is for each batch
+
+
+def _all_sizes(models: Mapping[int, ir.Model], constants: Twins) -> dict[str, Sized]:
+    shapes = {batch: _sizes(model) for batch, model in models.items()}
+    found = {}
+    for name in next(iter(shapes.values())):
+        known = {batch: s[name] for batch, s in shapes.items() if name in s}
+        known |= {batch: a.shape for batch, a in constants.get(name, {}).items()}
+        size = sized(known)
+        if size is None:
             raise _follows(name, "its rank follows the batch")
-        shapes[name] = shape, frozenset(i for i, (a, b) in enumerate(zip(shape, other, strict=True)) if a != b)
-    return one, shapes
+        if len(known) > 1 or len(models) == 1:
+            found[name] = size
+    return found
+
+
+def _compare(one: ir.Model, two: ir.Model) -> None:
+    """Raise UnsupportedError where the two do not hold the same operators."""
+    for a, b in zip_longest(one.graph, two.graph):
+        if a is None or b is None or _what(a) != _what(b):
+            node = a or b
+            found = "the graph for another batch has other operators here"
+            raise UnsupportedError(node.name or "", node.op_type, "", found, "export with a fixed batch")
+
+
+def _kinds(model: ir.Model) -> Counter[str]:
+    return Counter(n.op_type for n in model.graph if n.op_type not in _VANISHING)
+
+
+def _what(node: ir.Node) -> tuple[object, ...]:
+    """Operator and names; constants have none, since folding shares equal ones up to some size."""
+    inputs = [None if v is None else "" if graph.constant(v) is not None else v.name for v in node.inputs]
+    return node.domain, node.op_type, *inputs, *(v.name for v in node.outputs)
+
+
+def _twins(models: Mapping[int, ir.Model]) -> Twins:
+    """By place where the operators are the same, else by name."""
+    first = models[_BATCHES[0]]
+    found: dict[str, dict[int, Array]] = {}
+    for batch, model in models.items():
+        named = {v.name: v for v in _constants(model)}
+        pairs = [(v, named[v.name]) for v in _constants(first) if v.name in named]
+        nodes = list(zip_longest(first.graph, model.graph))
+        if all(a is not None and b is not None and _what(a) == _what(b) for a, b in nodes):
+            pairs += [p for a, b in nodes for p in zip(a.inputs, b.inputs, strict=True) if None not in p]
+        for value, twin in pairs:
+            array = graph.constant(twin)
+            if array is not None and value.name and graph.constant(value) is not None:
+                found.setdefault(value.name, {})[batch] = array
+    return found
+
+
+def _laws(constants: Twins) -> dict[str, Law | None]:
+    """Of all that are not the same for every batch."""
+    found = {}
+    for name, arrays in constants.items():
+        first = arrays[_BATCHES[0]]
+        if len({mark(a) for a in arrays.values()}) > 1 and not all(_equal(a, first) for a in arrays.values()):
+            found[name] = law_of(arrays) if len(arrays) > 2 else None
+    return found
+
+
+def _equal(a: Array, b: Array) -> bool:
+    return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+
+
+def _constants(model: ir.Model) -> Iterator[ir.Value]:
+    yield from model.graph.initializers.values()
+    for node in model.graph:
+        if node.op_type == "Constant":
+            yield from node.outputs
 
 
 def _follows(name: str, found: str) -> UnsupportedError:
-    return UnsupportedError(name, "tensor", "shape", found, "export with a fixed batch")
+    return UnsupportedError(name, "graph", "batch", found, "export with a fixed batch")
 
 
 def _symbols(model: ir.Model) -> set[str]:
@@ -79,113 +173,11 @@ def _batches_by_time(model: ir.Model) -> set[str]:
     return found
 
 
-def _fixed(model: ir.Model, batch: int) -> ir.Model:
-    copy = model.clone()
-    for value in copy.graph.inputs:
-        if value.shape is not None:
-            value.shape = ir.Shape([d if isinstance(d, int) else batch for d in value.shape])
-    for node in copy.graph:
-        for output in node.outputs:
-            output.shape = None  # what the exporter wrote may name dimensions; inference finds them anew
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            _fold(copy)
-            for _ in range(_DEEPEST):
-                if not (straighten(copy) | expand(copy, OPS) | inline_standard(copy)):
-                    break
-                _fold(copy)
-            return copy
-    finally:
-        logging.disable(level)
-
-
-def _fold(model: ir.Model) -> None:
-    _infer(model)
-    fold_constants(model, rounds=2)
-    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    _turn_constants(model.graph)
-    passes.RemoveUnusedNodesPass()(model)
-    _infer(model)
-
-
-def _infer(model: ir.Model) -> None:
-    """onnx's inference, and the rows' own where it gives up; as long as either finds more."""
-    graph.infer_shapes(model)
-    while _infer_by_row(model.graph):
-        graph.infer_shapes(model)
-
-
-def _infer_by_row(g: ir.Graph) -> bool:
-    changed = False
-    for node in g:
-        row = rows_by_name(OPS, node)
-        if row is None or row.infer is None or all(_whole(v) is not None for v in node.outputs):
-            continue
-        if any(v is not None and v.name and _whole(v) is None for v in node.inputs):
-            continue
-        for value, shape in zip(node.outputs, row.infer(node), strict=False):
-            if _whole(value) is None:
-                value.shape = ir.Shape(shape)
-                value.type = value.type or (node.inputs[0].type if node.inputs[0] is not None else None)
-                changed = True
-    return changed
-
-
-def _turn_constants(g: ir.Graph) -> None:
-    """Large constants behind Transpose and Reshape: another view of the same memory, whatever their size."""
-    for node in list(g):
-        array = graph.constant(node.inputs[0]) if node.op_type in _MOVES and node.domain == "" else None
-        if array is None or array.size <= LARGEST or node.outputs[0].is_graph_output():
-            continue
-        if node.op_type == "Transpose":
-            turned = array.transpose(node.attributes.get_ints("perm", tuple(reversed(range(array.ndim)))))
-        elif node.op_type == "Reshape":
-            target = _whole(node.outputs[0])
-            if target is None:
-                continue
-            turned = array.reshape(target)
-        else:
-            turned = array
-        name = graph.fresh_name(g, f"{node.outputs[0].name}_constant")
-        value = graph.add_initializer(g, name, turned)
-        node.outputs[0].replace_all_uses_with(value)
-        g.remove(node, safe=True)
-
-
-def _check_constants(one: ir.Model, two: ir.Model) -> None:
-    """What folds to different numbers for another batch was computed from it, and would be wrong for all but one."""
-    other = {v.name: v for v in _constants(two)}
-    for value in _constants(one):
-        twin = other.get(value.name)
-        if twin is None or twin.const_value is value.const_value:
-            continue
-        first, second = graph.constant(value), graph.constant(twin)
-        if first is None or second is None or first.dtype.kind not in "fbc":
-            continue  # integers are shapes, which are compared tensor by tensor
-        same = first.ndim == second.ndim and all(a in {1, b} for a, b in zip(first.shape, second.shape, strict=True))
-        if not same or not np.array_equal(
-            np.broadcast_to(first, second.shape), second, equal_nan=first.dtype.kind in "fc"
-        ):
-            raise _follows(value.name or "", "its numbers are computed from the batch")
-
-
-def _constants(model: ir.Model) -> Iterator[ir.Value]:
-    return iter(model.graph.initializers.values())
-
-
-def _sizes(model: ir.Model) -> Mapping[str, tuple[int, ...]]:
-    found = {}
-    values = [*model.graph.inputs, *model.graph.initializers.values()]
-    for value in [*values, *(v for node in model.graph for v in node.outputs)]:
-        shape = _whole(value)
-        if value.name and shape is not None:
-            found[value.name] = shape
-    return found
-
-
-def _whole(value: ir.Value) -> tuple[int, ...] | None:
-    shape = tuple(d for d in value.shape or () if isinstance(d, int))
-    return shape if value.shape is not None and len(shape) == len(value.shape) else None
+def _sizes(model: ir.Model) -> Mapping[str, tuple[int | None, ...]]:
+    values = [
+        *model.graph.inputs,
+        *model.graph.initializers.values(),
+        *(v for node in model.graph for v in node.outputs),
+    ]
+    shapes = {v.name: graph.shape_of(v) for v in values if v.name}
+    return {name: shape for name, shape in shapes.items() if shape is not None}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,17 +11,19 @@ import onnx_ir as ir
 
 from exporter import graph
 from exporter.content import Content
+from exporter.emit._batch import Affine, Sized, Spread
 from exporter.emit._bias import fuse_bias
 from exporter.emit._lean import live
 from exporter.emit._refine import refine
+from exporter.emit._runtime import Following
 from exporter.emit._standard import has_definition
 from exporter.emit._static import fix_batch
 from exporter.emit._storage import Stored, stored_weights, weight_index
 from exporter.errors import UnsupportedError
 from exporter.ops import OPS, Fixed, Float, Op, Same
-from exporter.ops.batch import spread
 from exporter.ops.expansion import rows_by_name
-from exporter.ops.lowering import BROADCASTING, Lowering, Program, Quant, Region, Tensor, Values, View, identity
+from exporter.ops.lowering import Lowering, Program, Quant, Region, Tensor, Values, View, identity
+from exporter.ops.open_sizes import OPEN_SIZES
 from exporter.types import Plan
 
 __all__ = ["CHANNELS_LAST", "SIGNATURE", "emit_tflite", "read_tflite", "refuse_unknown", "translate"]
@@ -76,16 +78,17 @@ class _Emitter(Values):
 
     def __init__(self, model: ir.Model, channels_last: bool, stored: Stored) -> None:
         self.stored = stored
-        self.model, self.shapes = fix_batch(model)
-        refine(self.model, self.shapes)
+        self.fixed = fix_batch(model)
+        self.model = self.fixed.model
+        refine(self.model, self.fixed.sizes)
         fuse_bias(self.model)
         self.channels_last = channels_last
         self.program = Program()
+        self.following = Following(self.program, several=self.fixed.several)
         self.inputs: list[tuple[str, Tensor]] = []
         self.outputs: list[tuple[str, Tensor]] = []
         self._bound: dict[int, View] = {}
         self._float: dict[int, View] = {}
-        self._spread: dict[tuple[int, frozenset[int]], Tensor] = {}
         self._orders: dict[int, npt.NDArray[Any]] = {}
         self._integer = False
 
@@ -108,36 +111,32 @@ class _Emitter(Values):
     # -- Values
 
     def shape(self, value: ir.Value) -> tuple[int, ...]:
-        return self._sized(value)[0]
+        return self._sized(value).shape
 
     def dynamic(self, value: ir.Value) -> frozenset[int]:
-        return self._sized(value)[1]
+        return self._sized(value).dynamic
 
-    def spread(self, value: ir.Value, view: View) -> View:
-        places = frozenset(view.layout.index(a) for a in self.dynamic(value)) - view.tensor.dynamic
-        if not places:
-            return view
-        key = id(view.tensor), places
-        if key not in self._spread:
-            source = next(t for _, t in self.inputs if t.dynamic)
-            self._spread[key] = spread(self.program, view.tensor, places, source)
-        return View(self._spread[key], view.layout)
+    def sizes(self, value: ir.Value) -> Tensor:
+        return self.following.sizes(self._sized(value), value.name or "")
 
-    def follows(self, node: ir.Node) -> bool:
-        read = [v for v in node.inputs if v is not None]
-        if node.op_type not in BROADCASTING:
-            return any(self.shapes.get(v.name or "", ((), frozenset()))[1] for v in read)
-        return any(self._follows(v) for v in read)
+    def numbers(self, start: npt.NDArray[Any], step: npt.NDArray[Any]) -> Tensor:
+        return self.following.affine(start, step, "batch")
 
-    def _follows(self, value: ir.Value) -> bool:
-        node = value.producer()
-        if node is not None and node.op_type == _DEQUANTIZE and node.inputs[0] is not None:
-            value = node.inputs[0]
-        found = self._bound.get(id(value))
-        return found is not None and bool(found.tensor.dynamic)
+    def law(self, value: ir.Value | None) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
+        found = self.fixed.laws.get(value.name) if value is not None and value.name is not None else None
+        return (found.start, found.step) if isinstance(found, Affine) else None
 
-    def _sized(self, value: ir.Value) -> tuple[tuple[int, ...], frozenset[int]]:
-        found = self.shapes.get(value.name or "")
+    def uniform(self, value: ir.Value | None) -> float | None:
+        law = self.fixed.laws.get(value.name) if value is not None and value.name is not None else None
+        found = self.constant(value)
+        array = None if found is None else found[0] if found[1] is None else found[1].real(found[0])
+        array = law.row if isinstance(law, Spread) else array
+        if array is None or array.size == 0 or array.dtype.kind not in "biuf" or (array != array.flat[0]).any():
+            return None
+        return float(array.flat[0])
+
+    def _sized(self, value: ir.Value) -> Sized:
+        found = self.fixed.sizes.get(value.name or "")
         if found is None:
             node = value.producer()
             name, op = (node.name or "", node.op_type) if node is not None else (value.name or "", "input")
@@ -168,18 +167,31 @@ class _Emitter(Values):
                 stored = (stored.astype(np.int16) - shift).astype(np.int8)
             return stored, quant
         array = graph.constant(value)
-        return None if array is None else (array, None)
+        return None if array is None or value.name in self.fixed.laws else (array, None)
 
     def view(self, value: ir.Value, *, integer: bool) -> View:
         node = value.producer()
         if node is not None and node.op_type == _DEQUANTIZE:
             return self._behind_dequantize(node, value, integer)
         array = graph.constant(value)
+        if value.name in self.fixed.laws:
+            return self._follower(value)
         if array is not None and array.size == 0:
             return View(self.program.empty(array.shape, array.dtype, value.name or "empty"), identity(array.ndim))
         if array is not None:
             return View(self.program.constant(array, stem=value.name or "constant"), identity(array.ndim))
         return self._held(value)
+
+    def _follower(self, value: ir.Value) -> View:
+        """A constant that follows the batch, computed at run time."""
+        if id(value) not in self._bound:
+            law, name = self.fixed.laws[value.name or ""], value.name or ""
+            if law is None or value.dtype is None:
+                found = "its numbers are computed from the batch"
+                raise UnsupportedError(name, "constant", "batch", found, "export with a fixed batch")
+            tensor = self.following.tensor(law, np.dtype(value.dtype.numpy()), name)
+            self._bound[id(value)] = View(tensor, identity(len(tensor.shape)))
+        return self._bound[id(value)]
 
     def _held(self, value: ir.Value) -> View:
         found = self._bound.get(id(value))
@@ -245,7 +257,7 @@ class _Emitter(Values):
     # -- the walk
 
     def _input(self, value: ir.Value) -> None:
-        shape, dynamic = self._sized(value)
+        shape, dynamic = self.shape(value), self.dynamic(value)
         layout = CHANNELS_LAST if self.channels_last and len(shape) == 4 else identity(len(shape))
         quant, shift = None, 0
         if value.dtype in {ir.DataType.INT8, ir.DataType.UINT8}:
@@ -261,6 +273,8 @@ class _Emitter(Values):
             quant if quant is None or not shift else Quant(quant.scale, quant.zero_point + shift),
         )
         self.inputs.append((value.name or "", tensor))
+        if tensor.dynamic and self.following.source is None:
+            self.following.source = tensor
         if quant is not None and shift:
             tensor = self._requantized(tensor, np.dtype(np.int8), quant)
         self._bound[id(value)] = View(tensor, layout)
@@ -279,11 +293,13 @@ class _Emitter(Values):
         if value.dtype == ir.DataType.UINT8 and tensor.dtype == np.int8 and tensor.quant is not None:
             quant = Quant(tensor.quant.scale, tensor.quant.zero_point + 128)
             tensor = self._requantized(tensor, np.dtype(np.uint8), quant)
-        tensor = self.spread(value, View(tensor, layout)).tensor
         taken = {id(t) for _, t in [*self.inputs, *self.outputs]}
-        if tensor.data is not None or id(tensor) in taken:
+        if tensor.data is not None or id(tensor) in taken or self._sized(value).open:
             copy = self.program.temp(tensor, tensor.shape, tensor.dynamic, f"{value.name}/copy")
-            self.program.reshape_into(tensor, copy)
+            if len(tensor.dynamic) > 1:
+                self.program.emit("CAST", [tensor], [copy], "CastOptions")
+            else:  # also where a kernel may give no elements: readers refuse its result, but not a copy of it
+                self.program.reshape_into(tensor, copy)
             tensor = copy
         if tensor.name != value.name:
             tensor.name = self.program.name(value.name or "output")
@@ -310,6 +326,7 @@ class _Emitter(Values):
         """Write one node; returns the ids of nodes that went into it."""
         row = _row_of(node)
         self._check_types(node, row)
+        self._check_sizes(node, node.inputs)
         clamp = _clamp_after(node) if row.fuses else None
         result = node.outputs[0] if clamp is None else clamp[0].outputs[0]
         self._integer = self._is_integer(node, row, result)
@@ -325,6 +342,7 @@ class _Emitter(Values):
         )
         row.lower(lowering)
         lowering.refuse_unread(row.ignores)
+        self._check_sizes(node, node.outputs)
         self._integer = False
         return [] if clamp is None else [id(clamp[0])]
 
@@ -334,6 +352,16 @@ class _Emitter(Values):
             if value.dtype is not None and value.dtype.numpy().name not in row.types:
                 found = f"{value.name!r} is {value.dtype.numpy().name}"
                 raise UnsupportedError(node.name or "", node.op_type, "type", found, f"can be {', '.join(row.types)}")
+
+    def _check_sizes(self, node: ir.Node, values: Sequence[ir.Value | None]) -> None:
+        """A size that only the run tells reaches none but operators that never compute with it here."""
+        for value in [v for v in values if v is not None]:
+            size = self.fixed.sizes.get(value.name or "")
+            if size is not None and size.open and node.op_type not in OPEN_SIZES:
+                found = f"dimension {min(size.open)} of {value.name!r} is computed at run time"
+                raise UnsupportedError(
+                    node.name or "", node.op_type, "shape", found, "make what it comes from constant"
+                )
 
     def _is_integer(self, node: ir.Node, row: Op, result: ir.Value) -> bool:
         """All activations come from int8 tensors, the result goes only to one int8 tensor, and the row's rule holds."""

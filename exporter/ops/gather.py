@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from exporter import graph
 from exporter.ops.carrier import carried, delivering
 from exporter.ops.embedding import look_up
 from exporter.ops.integers import Integers
@@ -150,25 +151,11 @@ def _strides(sizes: tuple[int, ...], dtype: np.dtype[np.generic]) -> np.ndarray:
     return np.cumprod([1, *sizes[:0:-1]])[::-1].astype(dtype)
 
 
-def compress(ctx: Lowering) -> None:
-    """GATHER of the places where a constant condition holds."""
-    wanted = ctx.const(1)
-    if wanted is None:
-        raise ctx.refuse(
-            "condition", "computed at run time: so is the shape", "multiply by the condition, or use Where"
-        )
-    axis = ctx.attr("axis")
-    places = np.flatnonzero(wanted)
-    view = ctx.input(0)
-    if axis is None:
-        source = ctx.plain(0)
-        if source.dynamic:
-            raise ctx.refuse("axis", "left out: picks across the batch", "set it")
-        view, axis = View(Integers(ctx).reshape(source, (int(np.prod(source.shape)),)), (0,)), 0
-    place = view.layout.index(axis % len(view.axes))
-    with delivering(ctx, ctx.output(view.layout)) as target:
-        ctx.emit("GATHER", [carried(ctx, view.tensor), ctx.ints(places)], [target], "GatherOptions",
-                 axis=place, batchDims=0)  # fmt: skip
+def _picked_shape(node: ir.Node) -> list[tuple[int, ...]]:
+    """The shape that GatherND gives; onnx leaves a scalar out."""
+    data, indices = (graph.shape_of(v) or () for v in node.inputs if v is not None)
+    skipped = node.attributes.get_int("batch_dims", 0) + (indices[-1] or 0)
+    return [tuple(n for n in (*indices[:-1], *data[skipped:]) if n is not None)]
 
 
 _BY_INDEX: tuple[InputRole, ...] = ("activation", "static")
@@ -176,6 +163,5 @@ _BY_INDEX: tuple[InputRole, ...] = ("activation", "static")
 ROWS = (
     Op("Gather", Same(), _BY_INDEX, lower=gather, types=STORED),
     Op("GatherElements", Same(), _BY_INDEX, lower=gather_elements, types=STORED),
-    Op("GatherND", Same(), _BY_INDEX, lower=gather_nd, types=STORED),
-    Op("Compress", Same(), _BY_INDEX, lower=compress, types=STORED),
+    Op("GatherND", Same(), _BY_INDEX, lower=gather_nd, infer=_picked_shape, types=STORED),
 )

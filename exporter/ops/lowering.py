@@ -20,7 +20,6 @@ from exporter import graph
 from exporter.errors import UnsupportedError
 
 __all__ = [
-    "BROADCASTING",
     "NEW",
     "Layout",
     "Lowering",
@@ -37,11 +36,6 @@ __all__ = [
 
 Layout = tuple[int, ...]
 NEW = -1
-# operators whose operands may have the batch as 1 beside others that follow it
-BROADCASTING = frozenset(
-    {"Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Where", "Equal", "Less", "LessOrEqual", "Greater", "And", "Or",
-     "GreaterOrEqual", "MatMul", "Concat", "Expand", "RNN", "GRU", "LSTM"}
-)  # fmt: skip
 Array = npt.NDArray[Any]
 
 
@@ -325,12 +319,20 @@ class Values:
         """ONNX axes that follow the batch."""
         raise NotImplementedError
 
-    def spread(self, value: ir.Value, view: View) -> View:
-        """The view, repeated along the axes that follow the batch in the value and not yet in the tensor."""
+    def sizes(self, value: ir.Value) -> Tensor:
+        """ONNX shape as an int32 vector, computed at run time where the batch is in it."""
         raise NotImplementedError
 
-    def follows(self, node: ir.Node) -> bool:
-        """Does anything that the node reads follow the batch, as a tensor?"""
+    def law(self, value: ir.Value | None) -> tuple[Array, Array] | None:
+        """(start, step) of a constant that is start + step x batch; None for any other value."""
+        raise NotImplementedError
+
+    def uniform(self, value: ir.Value | None) -> float | None:
+        """The number that every element of a constant is, however many the batch makes of it; else None."""
+        raise NotImplementedError
+
+    def numbers(self, start: Array, step: Array) -> Tensor:
+        """start + step x batch, computed at run time."""
         raise NotImplementedError
 
     def bind(self, value: ir.Value, view: View) -> None:
@@ -426,11 +428,6 @@ class Lowering:
         """ONNX shape of an output, batch as 1."""
         return self.values.shape(self.node.outputs[index])
 
-    def moves(self, index: int = 0) -> frozenset[int]:
-        """Axes of an output that follow the batch; none where nothing that the node reads does."""
-        found = self.values.dynamic(self.result if index == 0 else self.node.outputs[index])
-        return found if found and self.values.follows(self.node) else frozenset()
-
     def const(self, index: int) -> Array | None:
         """Numbers of a constant input (dequantized if need be); None when absent or computed."""
         found = self.values.constant(self.node.inputs[index]) if self.has(index) else None
@@ -438,6 +435,10 @@ class Lowering:
             return None
         array, quant = found
         return array if quant is None else quant.real(array)
+
+    def uniform(self, index: int) -> float | None:
+        """The number that every element of a constant is, however many the batch makes of it; else None."""
+        return self.values.uniform(self.node.inputs[index]) if self.has(index) else None
 
     def static(self, index: int, name: str, default: Any = None) -> Any:
         """A constant input as a list of Python numbers, or ``default`` when absent; refused when computed."""
@@ -452,10 +453,7 @@ class Lowering:
 
     def input(self, index: int = 0, layout: Layout | None = None) -> View:
         """Input ``index``; converted to ``layout`` when one is given."""
-        value = self._value(index)
-        view = self.values.view(value, integer=self.integer)
-        if self.node.op_type not in BROADCASTING:
-            view = self.values.spread(value, view)
+        view = self.values.view(self._value(index), integer=self.integer)
         return view if layout is None else self.program.convert(view, layout)
 
     def plain(self, index: int = 0) -> Tensor:
@@ -476,7 +474,7 @@ class Lowering:
         value = self.result if index == 0 else self.node.outputs[index]
         own = self.values.shape(value) if shape is None else tuple(shape)
         layout = identity(len(own)) if layout is None else layout
-        moves = self.moves(index)
+        moves = self.values.dynamic(value)
         sizes = tuple(1 if a == NEW else own[a] for a in layout)
         dynamic = frozenset(i for i, a in enumerate(layout) if a != NEW and a in moves)
         quant = self.values.quant(value) if self.integer else None

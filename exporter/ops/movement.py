@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from exporter.ops.batch import spread
+import numpy as np
+import onnx_ir as ir
+
 from exporter.ops.carrier import BYTES, carried, delivering
 from exporter.ops.lowering import NEW, Lowering, View, identity
 from exporter.ops.op import STORED, InputRole, Op, Same
@@ -10,6 +12,7 @@ from exporter.ops.op import STORED, InputRole, Op, Same
 __all__ = ["ROWS"]
 
 _JOINED = (*BYTES, "uint32", "bfloat16")  # what CONCATENATION takes
+_BROADCASTING = {"Add", "Sub", "Mul", "Div", "Min", "Max", "And", "Or", "Equal", "Less", "Greater", "Where"}
 _TURNED = ("float32", "int64", "int32", "int16", "uint8")  # what REVERSE_SEQUENCE takes
 
 
@@ -27,9 +30,6 @@ def concat(ctx: Lowering) -> None:
         ctx.alias(View(tensors[0], layout))
         return
     place = layout.index(axis)
-    follows = max((t.dynamic - {place} for t in tensors), key=len)
-    source = next((t for t in tensors if t.dynamic >= follows), tensors[0])
-    tensors = [spread(ctx.program, t, follows, source) for t in tensors]
     if len({t.dynamic - {place} for t in tensors}) > 1:
         raise ctx.refuse("", "joins a tensor that follows the batch with one that does not", "use a fixed batch")
     result = ctx.output(layout)
@@ -39,32 +39,53 @@ def concat(ctx: Lowering) -> None:
 
 
 def expand(ctx: Lowering) -> None:
-    """BROADCAST_TO, or TILE beside a dynamic batch; growing with the batch is left to those readers that need it."""
-    target, moves = ctx.out_shape(), ctx.moves()
-    plain, lead = ctx.plain(0), len(target) - len(ctx.shape(0))
-    tensor = ctx.program.reshape(plain, [1] * lead + list(plain.shape), frozenset(i + lead for i in plain.dynamic))
-    grown = [i for i, size in enumerate(target) if tensor.shape[i] == 1 != size]
-    if grown and not moves:
-        ctx.emit("BROADCAST_TO", [plain, ctx.ints(target)], [ctx.output()], "BroadcastToOptions")
-        return
-    if any(i in moves for i in grown):
-        raise ctx.refuse("shape", "a multiple of the batch", "export with a fixed batch")
-    if grown:
-        counts = [size if i in grown else 1 for i, size in enumerate(target)]
-        whole = ctx.program.temp(tensor, target, tensor.dynamic, f"{ctx.result.name}/tiled")
-        ctx.emit("TILE", [tensor, ctx.ints(counts)], [whole], "TileOptions")
-        tensor = whole
-    ctx.alias(View(tensor, identity(len(target))))
+    """BROADCAST_TO; nothing where all that read it broadcast anyway."""
+    view, target, moves = ctx.input(), ctx.out_shape(), ctx.values.dynamic(ctx.result)
+    lead = len(target) - len(ctx.shape(0))
+    now = {a + lead: view.tensor.shape[i] for i, a in enumerate(view.layout) if a != NEW}
+    moving = {view.layout[i] + lead for i in view.tensor.dynamic}
+    grown = {a for a in range(len(target)) if now.get(a, 1) != target[a] or (a in moves and a not in moving)}
+    if not lead and (not grown or (grown <= moves and _broadcast_later(ctx))):
+        ctx.alias(view)
+    elif not grown:
+        ctx.alias(View(ctx.program.reshape(ctx.plain(0), target, moves), identity(len(target))))
+    elif lead or moves:
+        ctx.emit("BROADCAST_TO", [ctx.plain(0), ctx.values.sizes(ctx.result)], [ctx.output()], "BroadcastToOptions")
+    else:
+        sizes = ctx.ints([1 if a == NEW else target[a] for a in view.layout])
+        ctx.emit("BROADCAST_TO", [view.tensor, sizes], [ctx.output(view.layout)], "BroadcastToOptions")
+
+
+def _broadcast_later(ctx: Lowering) -> bool:
+    """Only elementwise operators read it, whose other operand has the batch in it for certain?"""
+    readers = ctx.values.readers(ctx.result)
+    if ctx.result.is_graph_output() or not readers:
+        return False
+    for reader in readers:
+        others = [v for v in reader.inputs if v is not None and not ctx.values.leads_to(v, ctx.result)]
+        if reader.op_type not in _BROADCASTING or not any(_has_batch(ctx, v) for v in others):
+            return False
+    return True
+
+
+def _has_batch(ctx: Lowering, value: ir.Value) -> bool:
+    maker = value.producer()
+    spread = maker is not None and maker.op_type in {"Expand", "ConstantOfShape"}
+    return bool(ctx.values.dynamic(value)) and not spread and ctx.values.constant(value) is None
 
 
 def tile(ctx: Lowering) -> None:
     """TILE along the axes as they lie."""
-    repeats = [int(r) for r in ctx.static(1, "repeats")]
-    view = ctx.input()
-    if not repeats:
+    view, law = ctx.input(), ctx.values.law(ctx.node.inputs[1])
+    if law is not None:
+        repeats = ctx.values.numbers(law[0].astype(np.int32), law[1].astype(np.int32))
+        ctx.emit("TILE", [ctx.plain(0), repeats], [ctx.output()], "TileOptions")
+        return
+    counts = [int(r) for r in ctx.static(1, "repeats")]
+    if not counts:
         ctx.alias(view)
         return
-    counts = [1 if a == NEW else repeats[a] for a in view.layout]
+    counts = [1 if a == NEW else counts[a] for a in view.layout]
     ctx.emit("TILE", [view.tensor, ctx.ints(counts)], [ctx.output(view.layout)], "TileOptions")
 
 

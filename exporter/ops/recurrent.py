@@ -145,7 +145,7 @@ def _mask(ctx: Lowering, steps: Steps, x: Tensor, frame: _Frame) -> Tensor | Non
     if not ctx.has(4):
         return None
     lengths = ctx.const(4)
-    if lengths is not None and (lengths == frame.steps).all():
+    if ctx.uniform(4) == frame.steps:
         return None
     count = np.arange(frame.steps, dtype=np.int32).reshape((-1, 1, 1) if frame.place == 0 else (1, -1, 1))
     if lengths is not None:
@@ -160,8 +160,7 @@ def _initial(ctx: Lowering, steps: Steps, index: int, frame: _Frame) -> list[Ten
     count = len(frame.directions)
     if not ctx.has(index):
         return [None] * count
-    array = ctx.const(index)
-    if array is not None and not array.any():
+    if ctx.uniform(index) == 0:
         return [None] * count
     return [*split(steps, ctx.input(index, frame.states()).tensor, count, frame.place)]
 

@@ -117,29 +117,10 @@ def trilu(ctx: Lowering) -> None:
     ctx.emit("SELECT_V2", [keep, view.tensor, zero], [ctx.output(view.layout)], "SelectV2Options")
 
 
-def where(ctx: Lowering) -> None:
-    """Rows of the places where the input is not zero: their number is known at run time only."""
-    raise ctx.refuse("X", "computed at run time: so is the shape of the result", "use Where, or multiply by a mask")
-
-
-def unique(ctx: Lowering) -> None:
-    """As many as there are: known at run time only."""
-    raise ctx.refuse("X", "computed at run time: so is the shape of the result", "do this outside of the graph")
-
-
-def non_max_suppression(ctx: Lowering) -> None:
-    """As many boxes as are left: known at run time only."""
-    hint = "end the graph at boxes and scores, and suppress in the application"
-    raise ctx.refuse("", "its result's shape is computed at run time", hint)
-
-
 _BY_VALUE = Float("chooses by value")
 
 ROWS = (
     Op("TopK", _BY_VALUE, ("activation", "static"), lower=top_k, types=STORED, ignores=("sorted",)),
     Op("OneHot", _BY_VALUE, ("activation", "static", "static"), lower=one_hot, types=STORED),
     Op("Trilu", Same(), ("activation", "static"), lower=trilu, types=STORED),
-    Op("NonZero", _BY_VALUE, lower=where, types=STORED),
-    Op("Unique", _BY_VALUE, lower=unique, types=STORED, ignores=("axis", "sorted")),
-    Op("NonMaxSuppression", _BY_VALUE, lower=non_max_suppression, ignores=("center_point_box",)),
 )

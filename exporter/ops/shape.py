@@ -47,8 +47,10 @@ def squeeze(ctx: Lowering) -> None:
     """The dropped axes stay in the tensor, unnamed."""
     shape, rank = ctx.shape(0), len(ctx.shape(0))
     axes = ctx.static(1, "axes", [i for i, s in enumerate(shape) if s == 1])
-    gone = {int(a) % rank for a in axes}
+    gone = {int(a) % rank for a in np.atleast_1d(np.asarray(axes, np.int64))}
     view = ctx.input()
+    if view.tensor.dynamic and not ctx.has(1):
+        raise ctx.refuse("axes", "left out, where a batch of 1 would go too", "name the axes")
     if gone & {view.layout[i] for i in view.tensor.dynamic}:
         raise ctx.refuse("axes", str(sorted(gone)), "the batch cannot be squeezed: export with a fixed batch")
     left = [a for a in range(rank) if a not in gone]
@@ -61,10 +63,10 @@ def reshape(ctx: Lowering) -> None:
     assert value is not None
     shape, target = ctx.shape(0), ctx.out_shape()
     view = ctx.input()
-    moves = ctx.moves()
+    moves = ctx.values.dynamic(ctx.result)
     if len(moves) > 1:
         raise ctx.refuse("shape", "two dimensions follow the batch", "export with a fixed batch")
-    flattens = len(target) == 2 and target[0] == shape[0] and len(shape) > 2 and view.layout[0] == 0
+    flattens = len(target) == 2 and len(shape) > 2 and target[0] == shape[0] and view.layout[0] == 0
     if flattens and view.axes != identity(len(shape)) and _only_matrices(ctx):
         order = np.arange(int(np.prod(shape[1:]))).reshape(shape[1:])
         order = order.transpose([a - 1 for a in view.axes[1:]]).reshape(-1)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-from exporter.ops.lowering import Lowering
+import numpy as np
+
+from exporter.ops.integers import Integers
+from exporter.ops.lowering import Array, Lowering
 from exporter.ops.op import STORED, InputRole, Op, Same
 
 __all__ = ["ROWS"]
@@ -14,39 +17,82 @@ _SPLIT = ("float32", "int64", "int32", "int16", "int8", "uint8")  # what SPLIT a
 
 
 def slice_(ctx: Lowering) -> None:
-    """STRIDED_SLICE; along the batch with the bounds as they are, which count from the end where negative."""
-    shape = ctx.shape(0)
-    rank = len(shape)
-    starts, ends = ctx.static(1, "starts"), ctx.static(2, "ends")
-    axes = [int(a) % rank for a in ctx.static(3, "axes", list(range(len(starts))))]
-    steps = ctx.static(4, "steps", [1] * len(starts))
+    """STRIDED_SLICE.
+
+    Along an axis that follows the batch the bounds stay as they are, counted from the end where negative: the kernel
+    reads them as ONNX does, up to those beyond every axis, which become masks.
+    """
+    if not all(_is_known(ctx, i) for i in (1, 2)):
+        _computed_slice(ctx)
+        return
+    shape, rank = ctx.shape(0), len(ctx.shape(0))
+    starts, ends = _bound(ctx, 1, "starts"), _bound(ctx, 2, "ends")
+    axes = [int(a) % rank for a in np.atleast_1d(ctx.static(3, "axes", list(range(len(starts[0])))))]
+    steps = [int(n) for n in np.atleast_1d(ctx.static(4, "steps", [1] * len(axes)))]
     view = ctx.input()
-    count = len(view.layout)
-    begin, end, stride, from_first, to_last = [0] * count, list(view.tensor.shape), [1] * count, set(), set()
-    for place in view.tensor.dynamic:
-        from_first.add(place)
-        to_last.add(place)
-    for axis, first, last, step in zip(axes, starts, ends, steps, strict=True):
-        place, stride[view.layout.index(axis)] = view.layout.index(axis), max(-_FAR, min(_FAR, int(step)))
-        from_first.discard(place)
-        to_last.discard(place)
-        if place in view.tensor.dynamic:
-            begin[place], end[place] = max(-_FAR, min(_FAR, int(first))), max(-_FAR, min(_FAR, int(last)))
-            if (step > 0 and begin[place] == -_FAR) or (step < 0 and begin[place] == _FAR):
-                from_first.add(place)
-            if abs(end[place]) == _FAR:
-                to_last.add(place)
+    place = [view.layout.index(a) for a in axes]
+    begin, end, stride = [0] * len(view.layout), list(view.tensor.shape), [1] * len(view.layout)
+    grow = [np.zeros(len(view.layout), np.int32) for _ in range(2)]
+    from_first, to_last = set(view.tensor.dynamic), set(view.tensor.dynamic)
+    for i, (p, step) in enumerate(zip(place, steps, strict=True)):
+        stride[p] = max(-_FAR, min(_FAR, step))
+        first, last = int(starts[0][i]), int(ends[0][i])
+        grow[0][p], grow[1][p] = starts[1][i], ends[1][i]
+        if p in view.tensor.dynamic or grow[0][p] or grow[1][p]:
+            begin[p], end[p] = max(-_FAR, min(_FAR, first)), max(-_FAR, min(_FAR, last))
+            from_first = from_first - {p} | ({p} if begin[p] == (-_FAR if step > 0 else _FAR) else set())
+            to_last = to_last - {p} | ({p} if abs(end[p]) == _FAR else set())
             continue
-        window = range(*slice(int(first), int(last), int(step)).indices(shape[axis]))
-        begin[place], end[place] = window.start, window.stop
+        window = range(*slice(first, last, step).indices(shape[axes[i]]))
+        begin[p], end[p] = window.start, window.stop
         if not window:
-            begin[place] = end[place] = min(1, shape[axis])  # XNNPACK takes an end of 0 for the far end
-            stride[place] = 1
+            begin[p] = end[p] = min(1, shape[axes[i]])  # XNNPACK takes an end of 0 for the far end
+            stride[p] = 1
         elif window.stop < 0:  # -1 would be the last one
-            to_last.add(place)
-    numbers = [ctx.ints(begin), ctx.ints(end), ctx.ints(stride)]
-    ctx.emit("STRIDED_SLICE", [view.tensor, *numbers], [ctx.output(view.layout)], "StridedSliceOptions",
-             beginMask=_mask(from_first), endMask=_mask(to_last))  # fmt: skip
+            to_last.add(p)
+    numbers = [
+        ctx.values.numbers(np.asarray(n, np.int32), g) if g.any() else ctx.ints(n)
+        for n, g in zip((begin, end), grow, strict=True)
+    ]
+    ctx.emit("STRIDED_SLICE", [view.tensor, *numbers, ctx.ints(stride)], [ctx.output(view.layout)],
+             "StridedSliceOptions", beginMask=_mask(from_first), endMask=_mask(to_last))  # fmt: skip
+
+
+def _bound(ctx: Lowering, index: int, name: str) -> tuple[Array, Array]:
+    """Bounds, and how much each grows with the batch."""
+    law = ctx.values.law(ctx.node.inputs[index])
+    if law is not None:
+        return law
+    fixed = np.atleast_1d(np.asarray(ctx.static(index, name), np.int64))
+    return fixed, np.zeros_like(fixed)
+
+
+def _is_known(ctx: Lowering, index: int) -> bool:
+    value = ctx.node.inputs[index]
+    return ctx.values.constant(value) is not None or ctx.values.law(value) is not None
+
+
+def _computed_slice(ctx: Lowering) -> None:
+    """STRIDED_SLICE in ONNX order by bounds that the run gives, brought within int32."""
+    source, rank, ints = ctx.plain(0), len(ctx.shape(0)), Integers(ctx)
+    count = ctx.shape(1)[0]
+    axes = [int(a) % rank for a in np.atleast_1d(ctx.static(3, "axes", list(range(count))))]
+    steps = dict(zip(axes, np.atleast_1d(ctx.static(4, "steps", [1] * count)).tolist(), strict=True))
+    places = ints.constant([axes.index(a) if a in axes else count for a in range(rank)])
+    numbers = []
+    for index in (1, 2):
+        bound = ctx.plain(index)
+        if bound.dtype == np.int64:
+            bound = ints.binary("MINIMUM", ints.binary("MAXIMUM", bound, -_FAR), _FAR)
+        whole = ints.new(np.int32, (count + 1,), tag="bounds")
+        ctx.emit("CONCATENATION", [ints.cast(bound, np.int32), ints.constant([0])], [whole], "ConcatenationOptions",
+                 axis=0, fusedActivationFunction="NONE")  # fmt: skip
+        numbers.append(ints.new(np.int32, (rank,), tag="bounds"))
+        ctx.emit("GATHER", [whole, places], [numbers[-1]], "GatherOptions", axis=0, batchDims=0)
+    strides = ints.constant([steps.get(a, 1) for a in range(rank)])
+    others = _mask(set(range(rank)) - set(axes))
+    ctx.emit("STRIDED_SLICE", [source, *numbers, strides], [ctx.output()], "StridedSliceOptions",
+             beginMask=others, endMask=others)  # fmt: skip
 
 
 def _mask(places: set[int]) -> int:

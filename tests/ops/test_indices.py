@@ -50,6 +50,7 @@ GATHERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "elements along the batch": ("GatherElements", {"x": X, "i": indices(3, (6, 2, 4))}, {"axis": 0, "batch": ["x"]}),
     "slices": ("GatherND", {"x": X, "i": indices(3, (2, 2))}, {}),
     "points": ("GatherND", {"x": X, "i": indices(3, (2, 4, 3), "int64")}, {}),
+    "one element": ("GatherND", {"x": X, "i": indices(3, (3,))}, {}),
     "batch dims": ("GatherND", {"x": X, "i": indices(4, (3, 2, 1))}, {"batch_dims": 1}),
     "two batch dims": ("GatherND", {"x": numbers((2, 3, 4, 5)), "i": indices(4, (2, 3, 1))}, {"batch_dims": 2}),
     "batch dims, pairs": ("GatherND", {"x": X, "i": indices(4, (3, 6, 2))}, {"batch_dims": 1}),
@@ -142,5 +143,3 @@ def test_what_cannot_be_reduced_is_refused() -> None:
     inputs = {"x": numbers((4,), "int64"), "i": np.array([1, 1]), "u": numbers((2,), "int64")}
     with pytest.raises(UnsupportedError, match="'mul' of int64; can be float32"):
         emit_tflite(from_proto(model_of("ScatterElements", inputs, reduction="mul")))
-    with pytest.raises(UnsupportedError, match="the shape"):
-        emit_tflite(from_proto(model_of("Compress", {"x": X, "c": np.ones(3, bool)}, axis=1)))

@@ -168,7 +168,6 @@ def test_computed_diagonal() -> None:
     ("TopK", {"x": X, "k": i64(2)}, {"outputs": 2}, "'k': computed at run time"),
     ("TopK", {"x": X.astype(np.float64), "k": i64(2)}, {"constants": ["k"], "outputs": 2}, "float64"),
     ("Dropout", {"x": X, "r": np.float32(0.5), "t": np.asarray(True)}, {"constants": ["r", "t"]}, "eval mode"),
-    ("NonMaxSuppression", {"b": numbers((1, 6, 4)), "s": numbers((1, 1, 6))}, {}, "end the graph at boxes and scores"),
 ])  # fmt: skip
 def test_refusals(case: tuple[str, dict[str, Any], dict[str, Any], str]) -> None:
     op, inputs, how, words = case
