@@ -10,6 +10,7 @@ import onnx_ir.passes.common as passes
 
 from exporter import graph
 from exporter.control import compute, straighten
+from exporter.emit._pairs import pair_integers
 from exporter.emit._standard import inline_standard
 from exporter.folding import LARGEST, fold_constants
 from exporter.ops import OPS
@@ -37,7 +38,9 @@ def folded(model: ir.Model, batch: int) -> tuple[ir.Model, bool]:
             warnings.simplefilter("ignore")
             _fold(copy)
             rounds = 0
-            while rounds < _DEEPEST and straighten(copy) | expand(copy, OPS) | inline_standard(copy):
+            while rounds < _DEEPEST and straighten(copy) | expand(copy, OPS) | pair_integers(copy) | inline_standard(
+                copy
+            ):
                 _fold(copy)
                 rounds += 1
             return copy, rounds > 0

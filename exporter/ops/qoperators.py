@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from exporter import graph
 from exporter.ops.expansion import Expansion, Operand
 from exporter.ops.op import Float, InputRole, Op
 from exporter.ops.quantizing import limits
 
-__all__ = ["ROWS"]
+__all__ = ["ROWS", "centred", "dequantized", "flat_of", "quantized", "scale_of"]
 
 Array = npt.NDArray[Any]
 _EXACT = 1 << 24  # float32 holds every integer up to here
@@ -21,25 +22,27 @@ _EXACT = 1 << 24  # float32 holds every integer up to here
 
 def qlinear_matmul(e: Expansion) -> None:
     """QuantizeLinear(MatMul(DequantizeLinear(a), DequantizeLinear(b)))."""
-    left, right = _dequantized(e, 0, -2), _dequantized(e, 3, -1)
-    e.finish(_quantized(e, e.op("MatMul", left, right), 6))
+    left, right = dequantized(e, 0, -2), dequantized(e, 3, -1)
+    e.finish(quantized(e, e.op("MatMul", left, right), 6))
 
 
 def qlinear_conv(e: Expansion) -> None:
     """The same around a Conv; the bias is int32 at the scale of the accumulator."""
-    inputs = [_dequantized(e, 0, 1), _dequantized(e, 3, 0)]
+    inputs = [dequantized(e, 0, 1), dequantized(e, 3, 0)]
     if e.has(8):
-        first, second = _scale(e, 1), _scale(e, 4)
+        first, second = scale_of(e, 1), scale_of(e, 4)
         product = first * second if isinstance(first, np.ndarray) and isinstance(second, np.ndarray) else None
         scale: Operand = e.op("Mul", first, second) if product is None else product.astype(np.float32)
         zero = np.zeros(np.shape(product) if product is not None else (), np.int32)
         inputs.append(e.op("DequantizeLinear", e.input(8), scale, zero, axis=0))
-    e.finish(_quantized(e, e.op("Conv", *inputs, **_conv_attributes(e)), 6))
+    e.finish(quantized(e, e.op("Conv", *inputs, **_conv_attributes(e)), 6))
 
 
 def matmul_integer(e: Expansion) -> None:
     """Sums over parts of the shared axis that float32 holds exactly, added up as int32."""
-    left, right = _centred(e, 0, 2, -2), _centred(e, 1, 3, -1)
+    if _unknown(e):
+        return
+    left, right = centred(e, 0, 2, -2), centred(e, 1, 3, -1)
     depth = e.shape(0)[-1]
     if depth is None:
         raise e.refuse("A", "the size of its last axis is not known", "fix all shapes")
@@ -52,7 +55,9 @@ def matmul_integer(e: Expansion) -> None:
 
 def conv_integer(e: Expansion) -> None:
     """The same over input channels."""
-    image, weight = _centred(e, 0, 2, 1), _centred(e, 1, 3, 0)
+    if _unknown(e):
+        return
+    image, weight = centred(e, 0, 2, 1), centred(e, 1, 3, 0)
     shape, group = e.sizes(1), e.attr("group", 1)
     depth = int(np.prod(shape[1:]))
     parts = -(-depth * _largest(e, 0, 2) * _largest(e, 1, 3) // _EXACT)
@@ -69,6 +74,11 @@ def _conv_attributes(e: Expansion) -> dict[str, Any]:
 
 
 # -- integers as they are
+
+
+def _unknown(e: Expansion) -> bool:
+    """Is a shape missing, which inference may find before the next round?"""
+    return any(graph.shape_of(e.input(index)) is None for index in (0, 1))
 
 
 def _summed(e: Expansion, left: list[Operand], right: list[Operand], kind: str, **attributes: Any) -> ir.Value:
@@ -91,7 +101,7 @@ def _split(e: Expansion, x: Operand, axis: int, size: int, parts: int) -> list[O
     return list(e.ops("Split", len(cuts), x, lengths, axis=axis))
 
 
-def _centred(e: Expansion, index: int, zero_index: int, axis: int) -> Operand:
+def centred(e: Expansion, index: int, zero_index: int, axis: int) -> Operand:
     """Input minus its zero point, in float32; several zero points lie along ``axis``."""
     array, zero = e.const(index), e.const(zero_index)
     rank = len(e.shape(index))
@@ -127,37 +137,41 @@ def _largest(e: Expansion, index: int, zero_index: int) -> int:
 # -- integers with a scale
 
 
-def _dequantized(e: Expansion, index: int, axis: int) -> ir.Value:
+def dequantized(e: Expansion, index: int, axis: int = 1) -> ir.Value:
     """DequantizeLinear of input ``index``, its scale and zero point after it; weights have zero point 0 if they fit."""
-    value, scale, array, zero = e.input(index), _scale(e, index + 1), e.const(index), e.const(index + 2)
-    rank = len(e.shape(index))
-    axis %= rank
+    value, scale, array, zero = e.input(index), scale_of(e, index + 1), e.const(index), e.const(index + 2)
     stored: Operand = value
     if array is not None and zero is not None:
-        spread = zero.reshape([-1 if i == axis else 1 for i in range(rank)]) if zero.size > 1 else zero.reshape(())
+        axis = axis % array.ndim if array.ndim else 0
+        spread = zero.reshape([-1 if i == axis else 1 for i in range(array.ndim)]) if zero.size > 1 else flat(zero)
         moved = array.astype(np.int32) - spread.astype(np.int32)
         if moved.min() >= -128 and moved.max() <= 127:
             stored, zero = moved.astype(np.int8), np.zeros(np.shape(scale), np.int8)
-    offset: Operand = e.input(index + 2) if zero is None else zero
+    offset = e.input(index + 2) if zero is None else flat(zero)
     return e.op("DequantizeLinear", stored, scale, offset, axis=axis)
 
 
-def _quantized(e: Expansion, x: ir.Value, index: int) -> ir.Value:
+def quantized(e: Expansion, x: ir.Value, index: int) -> ir.Value:
     """QuantizeLinear by the scale and zero point at ``index``."""
-    zero = e.const(index + 1)
-    return e.op("QuantizeLinear", x, _scale(e, index), e.input(index + 1) if zero is None else _flat(zero))
+    return e.op("QuantizeLinear", x, scale_of(e, index), flat_of(e, index + 1))
 
 
-def _scale(e: Expansion, index: int) -> Any:
+def scale_of(e: Expansion, index: int) -> Any:
     """float32, of shape [] for one number."""
     array = e.const(index)
     if array is not None:
-        return _flat(array).astype(np.float32)
+        return flat(array).astype(np.float32)
     value = e.input(index)
     return value if value.dtype == ir.DataType.FLOAT else e.op("Cast", value, to=int(ir.DataType.FLOAT))
 
 
-def _flat(array: Array) -> Array:
+def flat_of(e: Expansion, index: int) -> Operand:
+    """A zero point, of shape [] for one number."""
+    zero = e.const(index)
+    return e.input(index) if zero is None else flat(zero)
+
+
+def flat(array: Array) -> Array:
     return array.reshape(()) if array.size == 1 else array
 
 

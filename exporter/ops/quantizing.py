@@ -17,7 +17,7 @@ from exporter import graph
 from exporter.ops.expansion import Expansion, Operand
 from exporter.ops.op import STORED, Float, InputRole, Op
 
-__all__ = ["ROWS", "limits", "quantize_by_arithmetic"]
+__all__ = ["ROWS", "limits", "plain_scale", "quantize_by_arithmetic"]
 
 Array = npt.NDArray[Any]
 
@@ -35,12 +35,11 @@ def limits(kind: np.dtype[Any]) -> tuple[int, int]:
 
 def quantize(e: Expansion) -> None:
     """saturate(round(x / scale) + zero_point), unless the node is the way into an integer kernel."""
-    if _enters(e.node):
+    if _enters(e.node) or _not_yet(e):
         return
     kind = _element(e.node.outputs[0], e, "output_dtype")
     if e.attr("precision", 0) not in {0, int(ir.DataType.FLOAT)}:
         raise e.refuse("precision", str(e.attr("precision")), "float32 works")
-    e.attr("output_dtype"), e.attr("saturate")
     if kind.kind not in "iu" and not kind.name.startswith(("int", "uint")):
         raise e.refuse("output_dtype", kind.name, f"can be {', '.join(_RUNNING)}")
     x, scale = e.const(0), e.const(1)
@@ -67,10 +66,9 @@ def quantize_by_arithmetic(e: Expansion, x: Operand, scale: Operand, zero: Opera
 
 def dequantize(e: Expansion) -> None:
     """(x - zero_point) * scale, unless the node is the way out of an integer kernel, or a weight."""
-    if _leaves(e.node):
+    if _leaves(e.node) or _not_yet(e):
         return
     kind, wanted = _element(e.input(0), e, "x"), _element(e.node.outputs[0], e, "output_dtype")
-    e.attr("output_dtype")
     x, scale = e.const(0), e.const(1)
     zero = e.const(2) if e.has(2) else np.zeros((), np.int8)
     if x is not None and scale is not None and zero is not None:
@@ -96,11 +94,13 @@ def dequantize(e: Expansion) -> None:
 def _enters(node: ir.Node) -> bool:
     """Does the emitter write int8 here: one scale, read by nobody but the DequantizeLinear that undoes it?"""
     stored, source = node.outputs[0], node.inputs[0]
-    if stored.dtype not in {ir.DataType.INT8, ir.DataType.UINT8} or not _plain_scale(node):
+    if stored.dtype not in {ir.DataType.INT8, ir.DataType.UINT8} or not plain_scale(node):
         return False
     if source is None or source.dtype != ir.DataType.FLOAT or graph.constant(source) is not None:
         return False
     readers = graph.consumers(stored)
+    if any(_awaited(reader) for reader in readers):
+        return True
     if stored.is_graph_output() and not _computed_on_integers(source):
         return False
     return bool(readers or stored.is_graph_output()) and all(_undoes(reader, node) for reader in readers)
@@ -130,11 +130,18 @@ def _leaves(node: ir.Node) -> bool:
     maker = stored.producer()
     if maker is not None and maker.op_type == "Identity" and graph.constant(maker.inputs[0]) is not None:
         return True  # a constant from the next round on
+    if maker is not None and _awaited(maker):
+        return True
     if maker is not None:
         return maker.op_type == _QUANTIZE and _undoes(node, maker) and _enters(maker)
-    if stored.dtype not in {ir.DataType.INT8, ir.DataType.UINT8} or not _plain_scale(node):
+    if stored.dtype not in {ir.DataType.INT8, ir.DataType.UINT8} or not plain_scale(node):
         return False
     return all(_undoes(reader, node) for reader in graph.consumers(stored))
+
+
+def _awaited(node: ir.Node) -> bool:
+    """Will this operator be written with pairs in this round, so that what is around it is decided in the next?"""
+    return node.op_type.startswith("QLinear") or node.op_type == "QGemm"
 
 
 def _undoes(reader: ir.Node, node: ir.Node) -> bool:
@@ -150,7 +157,7 @@ def _undoes(reader: ir.Node, node: ir.Node) -> bool:
     return True
 
 
-def _plain_scale(node: ir.Node) -> bool:
+def plain_scale(node: ir.Node) -> bool:
     """One constant float32 scale and, if any, one constant zero point?"""
     scale = graph.constant(node.inputs[1])
     zero_given = len(node.inputs) > 2 and node.inputs[2] is not None
@@ -174,6 +181,8 @@ def _no_zero(e: Expansion) -> bool:
 def _aligned(e: Expansion, index: int) -> Operand:
     array = e.const(index)
     if array is not None:
+        if array.size == 1:
+            return array.reshape(()).astype(np.float32)
         return _spread(e, array, e.sizes(0) if e.attr("block_size", 0) else (), len(e.shape(0))).astype(np.float32)
     value, sizes = e.input(index), e.sizes(index)
     real = value if value.dtype == ir.DataType.FLOAT else e.op("Cast", value, to=int(ir.DataType.FLOAT))
@@ -204,8 +213,16 @@ def _spread(e: Expansion, numbers: Array, shape: tuple[int, ...], rank: int | No
 
 
 def _axis(e: Expansion) -> int:
-    axis, rank = e.attr("axis", 1), len(e.shape(0))
-    return int(axis) % rank if rank else 0
+    shape = graph.shape_of(e.input(0))
+    return int(e.attr("axis", 1)) % len(shape) if shape else 0
+
+
+def _not_yet(e: Expansion) -> bool:
+    """Is a type still unknown, or a shape along which there are several scales? The next round may know."""
+    scale = e.const(1)
+    if e.input(0).dtype is None or e.node.outputs[0].dtype is None:
+        return True
+    return graph.shape_of(e.input(0)) is None and (scale is None or scale.size > 1)
 
 
 # -- types
@@ -237,10 +254,11 @@ def dynamic_quantize(e: Expansion) -> None:
 
 _EDGE = Float("changes between float and integers")
 _INPUTS: tuple[InputRole, ...] = ("activation", "static", "static")
+_SEEN = ("axis", "block_size", "output_dtype", "saturate")  # where they matter
 _STORED = (*STORED, "int4", "uint4", "int2", "uint2")
 
 ROWS = (
-    Op(_QUANTIZE, _EDGE, _INPUTS, expand=quantize, types=("float32", "float16", "bfloat16", "int32")),
-    Op(_DEQUANTIZE, _EDGE, _INPUTS, expand=dequantize, types=_STORED),
+    Op(_QUANTIZE, _EDGE, _INPUTS, expand=quantize, types=("float32", "float16", "bfloat16", "int32"), ignores=_SEEN),
+    Op(_DEQUANTIZE, _EDGE, _INPUTS, expand=dequantize, types=_STORED, ignores=_SEEN),
     Op("DynamicQuantizeLinear", _EDGE, expand=dynamic_quantize, types=("float32",)),
 )
