@@ -94,6 +94,10 @@ def elu(ctx: Lowering) -> None:
         _exponential(ctx, view.tensor, 1.0, alpha, 1.0, ctx.output(view.layout))
 
 
+def _elu_int8(node: ir.Node) -> bool:
+    return node.attributes.get_float("alpha", 1.0) == 1.0
+
+
 def selu(ctx: Lowering) -> None:
     """gamma * (x or alpha * (exp(x) - 1)) (Klambauer et al. 2017)."""
     alpha = float(ctx.attr("alpha", 1.67326319217681884765625))
@@ -159,7 +163,7 @@ ROWS = (
     Op("Clip", Free(), _BOUNDS, lower=widened(clip, BOUNDS), types=BOUNDS_TAKE, int8_when=_clip_int8),
     Op("PRelu", _NO_INT, lower=widened(prelu, RING), types=("float32", "int32", "int64", *RING)),
     _row("LeakyRelu", builtin("LEAKY_RELU", alpha=lambda ctx: float(ctx.attr("alpha", 0.01))), Free()),
-    _row("Elu", elu),
+    Op("Elu", Free(), lower=widened(elu, REAL), types=("float32", *REAL), int8_when=_elu_int8),
     _row("Selu", selu),
     _row("Celu", celu),
     _row("HardSigmoid", hard_sigmoid),

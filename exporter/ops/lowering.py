@@ -229,7 +229,9 @@ class Lowering:
     def temp(self, like: Tensor, shape: Sequence[int] | None = None, tag: str = "step") -> Tensor:
         """An inner tensor beside ``like``: same type, quantization and batch axes unless ``shape`` differs in rank."""
         sizes = like.shape if shape is None else tuple(shape)
-        dynamic = frozenset(a for a in like.dynamic if a < len(sizes) and sizes[a] == 1)
+        dynamic = like.dynamic
+        if shape is not None:
+            dynamic = frozenset(a for a in like.dynamic if a < len(sizes) and sizes[a] == 1)
         return self.program.temp(like, sizes, dynamic, f"{self.result.name}/{tag}")
 
     def emit(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from exporter.ops.lowering import NEW, Array, Layout, Lowering, Tensor, View, identity
-from exporter.ops.op import Float, Free, InputRole, Op
+from exporter.ops.op import Float, Free, InputRole, Op, Same
 from exporter.ops.steps import Steps
 from exporter.ops.widened import BOUNDS, BOUNDS_TAKE, REAL, RING, Lower, Turns, widened
 
@@ -124,6 +124,7 @@ def extreme(code: str, of_bools: str, empty: float) -> Lower:
 
 _NO_INT = Float("no integer kernel in ONNX Runtime")
 _INPUTS: tuple[InputRole, ...] = ("activation", "static")
+_ORDERED = (*BOUNDS_TAKE, "bool")
 _SIZES: Turns = {name: turn for name, turn in RING.items() if name not in {"uint32", "uint64"}}
 
 
@@ -142,14 +143,6 @@ ROWS = (
     _row("ReduceL2", _l2, 0.0, REAL),
     _row("ReduceLogSum", _log_sum, -math.inf, REAL),
     _row("ReduceLogSumExp", _log_sum_exp, -math.inf, REAL),
-    Op(
-        "ReduceMax",
-        _NO_INT,
-        _INPUTS,
-        lower=extreme("REDUCE_MAX", "REDUCE_ANY", -math.inf),
-        types=(*BOUNDS_TAKE, "bool"),
-    ),
-    Op(
-        "ReduceMin", _NO_INT, _INPUTS, lower=extreme("REDUCE_MIN", "REDUCE_ALL", math.inf), types=(*BOUNDS_TAKE, "bool")
-    ),
+    Op("ReduceMax", Same(), _INPUTS, lower=extreme("REDUCE_MAX", "REDUCE_ANY", -math.inf), types=_ORDERED),
+    Op("ReduceMin", Same(), _INPUTS, lower=extreme("REDUCE_MIN", "REDUCE_ALL", math.inf), types=_ORDERED),
 )

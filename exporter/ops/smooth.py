@@ -93,7 +93,7 @@ def _row(op: str, lower: Lower, rule: Fixed | Float | Free = _NO_INT) -> Op:
 ROWS = (
     _row("Sigmoid", builtin("LOGISTIC"), Fixed(1 / 256, -128)),
     _row("Tanh", builtin("TANH"), Fixed(1 / 128, 0)),
-    _row("Gelu", builtin("GELU", approximate=lambda ctx: ctx.attr("approximate", "none") == "tanh")),
+    _row("Gelu", builtin("GELU", approximate=lambda ctx: ctx.attr("approximate", "none") == "tanh"), Free()),
     _row("Erf", erf),
     _row("Softplus", softplus),
     _row("Softsign", softsign),

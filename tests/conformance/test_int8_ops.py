@@ -45,6 +45,11 @@ CASES = {
     "sigmoid": ("{ " + LEAD + "y = Sigmoid(a) }", 1),
     "tanh": ("{ " + LEAD + "y = Tanh(a) }", 1),
     "silu": ("{ " + LEAD + "s = Sigmoid(a) y = Mul(a, s) }", 1),
+    "gelu": ("{ " + LEAD + "y = Gelu(a) }", 0),
+    "gelu by tanh": ("{ " + LEAD + 'y = Gelu<approximate="tanh">(a) }', 0),
+    "elu": ("{ " + LEAD + "y = Elu(a) }", 0),
+    "reduce max": ("{ " + LEAD + "y = ReduceMax<keepdims=0>(a, axis) }", 0),
+    "reduce min": ("{ " + LEAD + "y = ReduceMin(a, axis) }", 0),
     "hard swish": ("{ " + LEAD + "y = HardSwish(a) }", 1),
     "concat": ("{ " + LEAD + "y = Concat<axis=1>(a, x) }", 0),
     "slice": ("{ " + LEAD + "y = Slice(a, one, five, axis) }", 0),
@@ -76,13 +81,14 @@ ARRAYS = {
     "scales": np.array([1, 1, 2, 2], np.float32),
 }
 RANK_2 = {"flatten and gemm"}
+RANK_3 = {"reduce max"}
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_operator(name: str) -> None:
     body, steps = CASES[name]
     words = set(body.replace(",", " ").replace("(", " ").replace(")", " ").split())
-    head = IMAGE.replace("[N,A,B,C]", "[N,A]") if name in RANK_2 else IMAGE
+    head = IMAGE.replace("[N,A,B,C]", "[N,A]" if name in RANK_2 else "[N,A,B]") if name in RANK_2 | RANK_3 else IMAGE
     model = prepare(model_of(head + body, **{k: a for k, a in ARRAYS.items() if k in words}), INT8_PASSES)
     feeds = {"x": np.random.default_rng(8).standard_normal((32, 8, 8, 8)).astype(np.float32)}
     plan = make_plan(model, stats_of(model, feeds))
