@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from exporter.errors import UnsupportedError
 
 __all__ = ["ABSENT", "CHOICE", "LIMIT", "Absent", "Result", "Rule", "Writer"]
 
-LIMIT = 20_000  # operators that one graph may grow by
+LIMIT = 20_000  # operators and steps that are written out or computed in one graph
 CHOICE = "kbit.choice"  # metadata of a Where whose two values must have one shape
 
 Array = npt.NDArray[Any]
@@ -42,6 +43,7 @@ class Writer:
         self.lists: dict[ir.Value, Result] = {}
         self._taken = {v.name for v in [*model.graph.inputs, *model.graph.initializers.values()] if v.name}
         self._taken.update(v.name for node in model.graph for v in node.outputs if v.name)
+        self._counts: Counter[str] = Counter()
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
         self._written = 0
         self._anchor: ir.Node | None = None
@@ -68,6 +70,7 @@ class Writer:
 
     def body(self, inner: ir.Graph, values: dict[ir.Value, Result]) -> list[Result] | None:
         """The operators of an inner graph, its inputs being ``values``; what its outputs are, or None (see control)."""
+        self._count()
         for initial in inner.initializers.values():
             array = graph.constant(initial)
             if array is not None and initial not in values:
@@ -89,8 +92,11 @@ class Writer:
         tensors = [v for v in inputs if v is None or isinstance(v, ir.Value)]
         if len(tensors) < len(inputs):
             return None
+        if node.op_type == "Identity" and node.domain == "" and tensors[0] is not None:
+            return [tensors[0]]
         found = self._computed(node, tensors)
         if found is not None:
+            self._count()
             return list(found)
         outputs = [ir.Value(name=self._name(v.name or "inner"), type=v.type) for v in node.outputs]
         copy = ir.Node(
@@ -149,18 +155,23 @@ class Writer:
         return chosen
 
     def _insert(self, node: ir.Node) -> None:
+        self._count()
+        assert self._anchor is not None
+        self.graph.insert_before(self._anchor, node)
+
+    def _count(self) -> None:
+        """One more operator or step; what is computed counts too, since it takes time."""
         assert self._anchor is not None
         self._written += 1
         if self._written > LIMIT:
             found = f"more than {LIMIT} operators when written out"
             hint = "export fewer steps, or run the loop in the application"
             raise UnsupportedError(self._anchor.name or "", self._anchor.op_type, "body", found, hint)
-        self.graph.insert_before(self._anchor, node)
 
     def _name(self, stem: str) -> str:
-        name, count = stem, 0
+        name = stem
         while name in self._taken:
-            count += 1
-            name = f"{stem}_{count}"
+            self._counts[stem] += 1  # goes on from the last one: a loop asks for one stem thousands of times
+            name = f"{stem}_{self._counts[stem]}"
         self._taken.add(name)
         return name

@@ -8,6 +8,7 @@ operator insists on a layout, and then each tensor at most once for each layout.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -143,6 +144,7 @@ class Program:
     def __init__(self) -> None:
         self.operators: list[Operator] = []
         self._names: set[str] = set()
+        self._counts: Counter[str] = Counter()
         self._constants: dict[tuple[object, ...], Tensor] = {}
         self._converted: dict[tuple[int, Layout, Layout], View] = {}
         self._recast: dict[tuple[int, np.dtype[Any], str], Tensor] = {}
@@ -150,10 +152,10 @@ class Program:
 
     def name(self, stem: str) -> str:
         """``stem``, made unique."""
-        name, count = stem, 0
+        name = stem
         while name in self._names:
-            count += 1
-            name = f"{stem}_{count}"
+            self._counts[stem] += 1  # goes on from the last one: some stems are asked for thousands of times
+            name = f"{stem}_{self._counts[stem]}"
         self._names.add(name)
         return name
 
