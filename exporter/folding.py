@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 
 import onnx_ir as ir
@@ -35,12 +36,18 @@ def fold_constants(model: ir.Model, rounds: int) -> None:
     graph.adopt_constants(model)
 
 
+def _fits(node: ir.Node) -> bool | None:
+    """False where the result is too large to be kept (it would be computed first); None leaves it to the pass."""
+    sizes = [graph.shape_of(v) or () for v in node.outputs]
+    return False if any(None not in s and math.prod(n or 0 for n in s) > LARGEST for s in sizes) else None
+
+
 def _passes(rounds: int) -> ir.passes.Sequential:
     """As in onnxscript.optimizer.optimize_ir."""
     sizes = {"input_size_limit": LARGEST, "output_size_limit": LARGEST}
     loop = ir.passes.PassManager(
         [
-            _constant_folding.FoldConstantsPass(shape_inference=True, should_fold=lambda node: None, **sizes),
+            _constant_folding.FoldConstantsPass(shape_inference=True, should_fold=_fits, **sizes),
             rewriter.RewritePass(_RULES),
             common.RemoveUnusedNodesPass(),
             common.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]

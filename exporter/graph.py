@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -97,12 +98,15 @@ def add_initializer(graph: ir.Graph, name: str, array: npt.NDArray[np.generic] |
 
 
 _SHAPING = 1 << 16  # bytes; constants that decide a shape are smaller
+_COUNTED = frozenset({"Range", "ConstantOfShape", "Expand"})  # onnx's inference may list all their numbers
+_MOST = 1 << 40  # elements; no machine holds a larger tensor
 
 
 def infer_shapes(model: ir.Model) -> None:
     """Fill in shapes and types with onnx's inference, which sees small constants and never copies large ones.
 
-    What it cannot find out stays as it was. (onnx_ir's own pass hands every initializer over as an input, whose numbers
+    What it cannot find out stays as it was. Raises GraphError for a tensor that no machine could hold.
+    (onnx_ir's own pass hands every initializer over as an input, whose numbers
     inference must not trust, so that a Resize by constant scales keeps an unknown shape.)
     """
     _infer(model)
@@ -119,10 +123,27 @@ def _infer(model: ir.Model) -> None:
                 copy.graph.inputs.append(value)
     proto = ir.to_proto(copy)
     try:
-        proto = onnx.shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True)
+        lists = not any(node.op_type in _COUNTED for node in model.graph) or not _is_large(_inferred(proto, False))
+        proto = _inferred(proto, lists)
+        _is_large(proto)
     except onnx.shape_inference.InferenceError:
         return  # shapes that contradict each other: whoever needs one says which
     _take_shapes(model.graph, proto.graph)
+
+
+def _inferred(proto: onnx.ModelProto, lists: bool) -> onnx.ModelProto:
+    return onnx.shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=lists)
+
+
+def _is_large(proto: onnx.ModelProto) -> bool:
+    """Is there a vector too large to be a shape?"""
+    found = False
+    for info in [*proto.graph.value_info, *proto.graph.output]:
+        sizes = [d.dim_value for d in info.type.tensor_type.shape.dim]
+        if math.prod(sizes) > _MOST:
+            raise GraphError(f"{info.name!r} would hold {math.prod(sizes)} elements")
+        found = found or (len(sizes) == 1 and sizes[0] > _SHAPING)
+    return found
 
 
 def _take_shapes(graph: ir.Graph, proto: onnx.GraphProto) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ __all__ = ["CHANNELS_LAST", "SIGNATURE", "emit_tflite", "read_tflite", "refuse_u
 
 SIGNATURE = "serving_default"
 CHANNELS_LAST = (0, 2, 3, 1)
+_MOST = 2**31 - 1
 _QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 _CLAMPS = {(0.0, np.inf): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}
 
@@ -327,6 +329,7 @@ class _Emitter(Values):
         row = _row_of(node)
         self._check_types(node, row)
         self._check_sizes(node, node.inputs)
+        self._check_counts(node)
         clamp = _clamp_after(node) if row.fuses else None
         result = node.outputs[0] if clamp is None else clamp[0].outputs[0]
         self._integer = self._is_integer(node, row, result)
@@ -362,6 +365,14 @@ class _Emitter(Values):
                 raise UnsupportedError(
                     node.name or "", node.op_type, "shape", found, "make what it comes from constant"
                 )
+
+    def _check_counts(self, node: ir.Node) -> None:
+        """No tensor has more elements than TFLite's kernels count."""
+        for value in [v for v in [*node.inputs, *node.outputs] if v is not None]:
+            size = self.fixed.sizes.get(value.name or "")
+            if size is not None and math.prod(size.shape) > _MOST:
+                found = f"{value.name!r} has {math.prod(size.shape)} elements"
+                raise UnsupportedError(node.name or "", node.op_type, "shape", found, f"TFLite counts to {_MOST}")
 
     def _is_integer(self, node: ir.Node, row: Op, result: ir.Value) -> bool:
         """All activations come from int8 tensors, the result goes only to one int8 tensor, and the row's rule holds."""
