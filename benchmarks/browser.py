@@ -47,8 +47,10 @@ if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     folder, target = Path(sys.argv[1]), (sys.argv[2:] or ["browser:chromium"])[0]
-    browser = targets.check(folder, target)
-    host = targets.check(folder)
+    try:
+        browser, host = targets.check(folder, target), targets.check(folder)
+    except targets.TargetError as error:
+        sys.exit(str(error))
     print(machine("onnxruntime", "ai-edge-litert"))
     print(f"{browser['device']['browser']}; onnxruntime-web and LiteRT.js as pinned; one thread\n")
     print(table(HEAD, rows(host, browser)))
