@@ -32,6 +32,7 @@ class Wish:
     sustained  seconds of running one artifact without a pause; 0: none
     artifact   the one to run sustained (default: the first candidate)
     root       folder that stands for / where /sys and /proc are read
+    times_alone  no peak memory, no profile
     """
 
     threads: tuple[int, ...] = ()
@@ -42,6 +43,7 @@ class Wish:
     sustained: float = 0.0
     artifact: str = ""
     root: str = "/"
+    times_alone: bool = False
 
 
 def bench(
@@ -66,10 +68,11 @@ def bench(
         names = [name for name in names if _runs(manifest, name, facts)]
         if not names:
             raise TargetError(f"{target.name}: no runtime is installed", "pip install onnxruntime ai-edge-litert")
-        memory = {name: _memory(device, name, tell) for name in names}
+        more = () if wish.times_alone else names
+        memory = {name: _memory(device, name, tell) for name in more}
         counts = wish.threads or tuple(sorted({1, facts["cores"] or 1}))
         settings = [_measured(device, names, threads, wish, facts, tell) for threads in counts]
-        profiles = {name: _profile(device, name, tell) for name in names}
+        profiles = {name: _profile(device, name, tell) for name in more}
         long = _sustained(device, manifest, names, wish, tell) if wish.sustained else None
     found = [problem for setting in settings for problem in setting["problems"]]
     found += long["problems"] if long else []

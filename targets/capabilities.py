@@ -13,9 +13,9 @@ from typing import Any
 
 from targets.types import TargetError
 
-__all__ = ["Capability", "buys_nothing", "capabilities", "gains", "save"]
+__all__ = ["Capability", "buys_nothing", "capabilities", "judged", "save"]
 
-_GAIN = 1.05  # less than this over float is within what two runs differ by
+_GAIN = 1.05  # less than this is within what two runs differ by
 
 # until somebody has measured the board itself: instructions counted in its emulation
 _STANDS_FOR = {"raspberry-pi-4": "emulated-pi4", "raspberry-pi-5": "emulated-pi5"}
@@ -27,9 +27,10 @@ class Capability:
 
     op               ONNX operator, with what matters of its shape: "Conv 3x3", "MatMul"
     weight_bits, activation_bits  0: float
-    low_bits         whether the kernel computes in integers (or the width saves time); False: it buys nothing there
-    speed            of float over this width, the same operator and shape: 2.0 is twice as fast
+    low_bits         whether the width saves time: 8 and 16 bits over float, fewer over 8; False: it buys no speed there
+    speed            of float over this width, the same operator, shape and runtime: 2.0 is twice as fast
     source           how it was measured: "latency" or "instructions" (an emulated board: a proxy)
+    dynamic          activations are quantized anew in each run
     """
 
     op: str
@@ -39,6 +40,12 @@ class Capability:
     low_bits: bool
     speed: float
     source: str = "latency"
+    dynamic: bool = False
+
+    @property
+    def width(self) -> tuple[int, int, bool]:
+        """Weights, activations, dynamic."""
+        return self.weight_bits, self.activation_bits, self.dynamic
 
 
 def capabilities(target: str) -> list[Capability]:
@@ -50,16 +57,30 @@ def capabilities(target: str) -> list[Capability]:
     return _read(shipped.read_text("utf-8"), f"{target}.json") if shipped.is_file() else []
 
 
-def buys_nothing(target: str, runtime: str, weight_bits: int, activation_bits: int) -> list[str]:
-    """Operators for which this width was measured to be no faster than float on the target; empty: none, or unknown."""
-    rows = capabilities(target)
-    wanted = (runtime, weight_bits, activation_bits)
-    return [r.op for r in rows if (r.runtime, r.weight_bits, r.activation_bits) == wanted and not r.low_bits]
+def buys_nothing(
+    target: str, runtime: str, op: str, weight_bits: int, activation_bits: int, dynamic: bool = False
+) -> Capability | None:
+    """The row that says so: this width was measured to be no faster there than the next one. None: it is, or unknown.
+
+    Of widths that were not measured the next wider one that was counts: 3-bit weights run in a kernel of 4 or 8 bits.
+    """
+    rows = {
+        row.weight_bits: row
+        for row in capabilities(target)
+        if (row.runtime, row.op, row.activation_bits, row.dynamic) == (runtime, op, activation_bits, dynamic)
+    }
+    found = rows.get(min((bits for bits in rows if bits >= weight_bits), default=-1))
+    return None if found is None or found.low_bits else found
 
 
-def gains(speed: float) -> bool:
-    """Whether a measured speed against float counts as faster."""
-    return speed >= _GAIN
+def judged(rows: Sequence[Capability]) -> list[Capability]:
+    """The same rows with ``low_bits`` as their speeds say, which must be those of one device."""
+    eight = {(r.op, r.runtime, r.activation_bits, r.dynamic): r.speed for r in rows if r.weight_bits == 8}
+    found = []
+    for row in rows:
+        wider = eight.get((row.op, row.runtime, row.activation_bits, row.dynamic), 1.0) if row.weight_bits < 8 else 1.0
+        found.append(dataclasses.replace(row, low_bits=row.speed >= _GAIN * max(wider, 1.0)))
+    return found
 
 
 def save(target: str, rows: Sequence[Capability]) -> Path:
