@@ -12,7 +12,7 @@ import numpy as np
 
 import targets
 from exporter import bundle as bundles
-from exporter import language, packing, parity, reference, training
+from exporter import language, packing, parity, reference, training, worth
 from exporter.data import Dataset
 from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import emit_tflite, refuse_unknown
@@ -52,6 +52,7 @@ class Outcome:
 
     training  how each training went
     pruning   what was removed
+    no_gains  widths that buy no speed on the recipe's targets
     """
 
     bundle: bundles.Bundle
@@ -62,6 +63,7 @@ class Outcome:
     findings: Sequence[Finding] = ()
     training: tuple[History, ...] = ()
     pruning: Pruning | None = None
+    no_gains: Sequence[worth.NoGain] = ()
 
 
 def quiet(stage: str, done: int, total: int | None) -> None:
@@ -87,7 +89,7 @@ def run(
     bundles.claim(out)
     if isinstance(source.model, Model) and is_checkpoint(base / source.model.source):
         return _run_language(recipe, base, out, progress)
-    _check_wishes(recipe, source.calibration is not None, source.training is not None)
+    _check_wishes(recipe, base, source.calibration is not None, source.training is not None)
     progress("load", 0, None)
     return build(recipe, open_subject(recipe, base, source), out=out, progress=progress)
 
@@ -98,7 +100,7 @@ def build(recipe: Recipe, subject: Subject, *, out: Path, progress: Progress = q
     proofs  also what explains the bundle (errors of layers, parity of the artifacts, the report); False: figures alone
     """
     bundles.claim(out)
-    _check_wishes(recipe, subject.calibration is not None, subject.training is not None)
+    _check_wishes(recipe, subject.base, subject.calibration is not None, subject.training is not None)
     inputs, calibration, evaluation = subject.inputs, subject.calibration, subject.evaluation
     integer = recipe.quantize.weights != "float" or bool(recipe.quantize.override)
     model = subject.prepared(integer=integer)
@@ -128,16 +130,19 @@ def build(recipe: Recipe, subject: Subject, *, out: Path, progress: Progress = q
     samples = evaluation or calibration
     golden = packing.golden(artifacts, inputs, recipe, samples, _GOLDEN)
     bundle = packing.pack(out, recipe, inputs, artifacts, golden, evaluation, model, plan)
-    analysis = {}
+    no_gains: list[worth.NoGain] = []
+    analysis: dict[str, Any] = {}
     if proofs:
-        analysis = _analyse(bundle, found, samples or golden, subject.parity, faults, histories, slim.facts)
+        devices = [targets.get_target(name, subject.base) for name in recipe.targets.names]
+        no_gains = worth.no_gains(found.model, plan, devices, recipe.targets.runtimes)
+        analysis = _analyse(bundle, found, samples or golden, subject.parity, faults, histories, slim.facts, no_gains)
     if proofs and {"onnxruntime", "tflite"} <= set(files) and plan.tensors:
         parity.certify(bundle.path, samples=_CERTIFIED, others=False, progress=progress)
     result = check(bundle.path, progress=progress)
     if proofs and plan.tensors and _lost(result):
         _explain(bundle, found, recipe, subject, analysis, progress)
     report = _report(bundle.path, progress) if proofs else None
-    return Outcome(bundle, result, subject.parity, plan.float_nodes, report, faults, histories, slim.facts)
+    return Outcome(bundle, result, subject.parity, plan.float_nodes, report, faults, histories, slim.facts, no_gains)
 
 
 def _run_language(recipe: Recipe, base: Path, out: Path, progress: Progress) -> Outcome:
@@ -145,7 +150,7 @@ def _run_language(recipe: Recipe, base: Path, out: Path, progress: Progress) -> 
     if recipe.finetune.data is not None or recipe.prune.method is not None:
         raise RecipeError("[finetune] or [prune] with a checkpoint folder", "language models are quantized only")
     for name in recipe.targets.names:
-        targets.get_target(name)
+        targets.get_target(name, base)
     made = language.make(recipe, base / recipe.model.source, base=base, out=out, progress=progress)
     bundles.add_result(made.bundle.path, "analysis.json", {"parity": asdict(made.parity)})
     result = check(made.bundle.path, progress=progress)
@@ -197,7 +202,7 @@ def findings(bundle: Path | str) -> list[dict[str, Any]]:
     return list(body.get("findings") or [])
 
 
-def _check_wishes(recipe: Recipe, calibrated: bool, trained: bool) -> None:
+def _check_wishes(recipe: Recipe, base: Path, calibrated: bool, trained: bool) -> None:
     quantize = recipe.quantize
     if quantize.weights in FLOAT_WEIGHTS and quantize.activations != "float":
         found = f"quantize.weights = {quantize.weights!r} with quantize.activations = {quantize.activations!r}"
@@ -207,7 +212,7 @@ def _check_wishes(recipe: Recipe, calibrated: bool, trained: bool) -> None:
         raise RecipeError("data.calibration is missing", found)
     training.refuse(recipe, trained=trained, calibrated=calibrated)
     for name in recipe.targets.names:
-        targets.get_target(name)
+        targets.get_target(name, base)
 
 
 def _analyse(
@@ -218,9 +223,10 @@ def _analyse(
     findings: Sequence[Finding],
     trained: Sequence[History],
     pruning: Pruning | None,
+    no_gains: Sequence[worth.NoGain],
 ) -> dict[str, Any]:
     """analysis.json: findings of the linter, each layer's error, the worst tensors' histograms, parity with torch,
-    what was pruned, how training went."""
+    what was pruned, how training went, widths that buy no speed."""
     layers, plan = [], found.rounded.plan
     if plan.tensors and isinstance(samples, Dataset):
         quantized = apply(found.model, found.rounded)
@@ -234,6 +240,7 @@ def _analyse(
         "weights": _weight_uses(bundle),
         "pruning": None if pruning is None else asdict(pruning),
         "training": [asdict(history) for history in trained],
+        "no_gains": [worth.to_dict(each) for each in no_gains],
     }
     bundles.add_result(bundle.path, "analysis.json", body)
     return body

@@ -89,7 +89,7 @@ def probe(name: str, progress: Progress) -> tuple[list[Capability], Path]:
                     speed = round(costs[_REFERENCE[runtime]] / costs[artifact], 3)
                     rows.append(Capability(each.op, runtime, bits, activations, False, speed, source, dynamic))
     rows = judged(rows)
-    return rows, save(target.name, rows)
+    return rows, save(target, rows)
 
 
 def _costs(bundle: Path, target: Target, names: list[str], progress: Progress) -> dict[str, float]:

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from targets.types import TargetError
+from targets.types import Target, TargetError
 
 __all__ = ["Capability", "buys_nothing", "capabilities", "judged", "save"]
 
@@ -48,17 +48,20 @@ class Capability:
         return self.weight_bits, self.activation_bits, self.dynamic
 
 
-def capabilities(target: str) -> list[Capability]:
-    """The user's own rows for a target, else the shipped ones, else none."""
-    own = _place(target)
+def capabilities(target: Target) -> list[Capability]:
+    """The user's own rows for a target, else the shipped ones of it or of what it is based on, else none."""
+    own = _place(target.name)
     if own.is_file():
         return _read(own.read_text("utf-8"), str(own))
-    shipped = resources.files("targets.measured").joinpath(f"{_STANDS_FOR.get(target, target)}.json")
-    return _read(shipped.read_text("utf-8"), f"{target}.json") if shipped.is_file() else []
+    for name in filter(None, (target.name, target.base)):
+        shipped = resources.files("targets.measured").joinpath(f"{_STANDS_FOR.get(name, name)}.json")
+        if shipped.is_file():
+            return _read(shipped.read_text("utf-8"), f"{name}.json")
+    return []
 
 
 def buys_nothing(
-    target: str, runtime: str, op: str, weight_bits: int, activation_bits: int, dynamic: bool = False
+    target: Target, runtime: str, op: str, weight_bits: int, activation_bits: int, dynamic: bool = False
 ) -> Capability | None:
     """The row that says so: this width was measured to be no faster there than the next one. None: it is, or unknown.
 
@@ -70,7 +73,9 @@ def buys_nothing(
         if (row.runtime, row.op, row.activation_bits, row.dynamic) == (runtime, op, activation_bits, dynamic)
     }
     found = rows.get(min((bits for bits in rows if bits >= weight_bits), default=-1))
-    return None if found is None or found.low_bits else found
+    if found is None or (found.low_bits and not weight_bits < 8 <= found.weight_bits):
+        return None
+    return found
 
 
 def judged(rows: Sequence[Capability]) -> list[Capability]:
@@ -83,9 +88,9 @@ def judged(rows: Sequence[Capability]) -> list[Capability]:
     return found
 
 
-def save(target: str, rows: Sequence[Capability]) -> Path:
+def save(target: Target, rows: Sequence[Capability]) -> Path:
     """Keep the rows of a user's device; returns the file."""
-    place = _place(target)
+    place = _place(target.name)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n", "utf-8")

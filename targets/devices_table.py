@@ -16,7 +16,7 @@ from targets.types import Target, TargetError
 
 __all__ = ["get_target", "list_targets", "user_folder"]
 
-_FIELDS = {f.name: f for f in dataclasses.fields(Target) if f.name != "name"}
+_FIELDS = {f.name: f for f in dataclasses.fields(Target) if f.name not in {"name", "base"}}
 _KINDS: dict[str, tuple[type, str]] = {
     "cores": (int, "a whole number"),
     "memory_mb": (int, "a whole number of MB"),
@@ -35,6 +35,7 @@ def user_folder() -> Path:
 def list_targets(beside: Path | str | None = None) -> list[Target]:
     """All of them, by name: kbit's own, the user's, and those in the folder ``targets`` beside a recipe.
 
+    beside  folder of the recipe; default the current one
     A later file may take an earlier one's name. Raises TargetError for a file that says something else.
     """
     shipped = {
@@ -55,7 +56,7 @@ def list_targets(beside: Path | str | None = None) -> list[Target]:
 def get_target(name: str, beside: Path | str | None = None) -> Target:
     """A target by name or address (local, ssh://user@host, adb:SERIAL, emulated:pi5, browser).
 
-    beside  folder of the recipe, whose ``targets/*.toml`` count too
+    beside  folder of the recipe, whose ``targets/*.toml`` count too; default the current one
     Raises TargetError for an unknown name.
     """
     address = parse_address(name)
@@ -70,8 +71,7 @@ def get_target(name: str, beside: Path | str | None = None) -> Target:
 
 
 def _user_files(beside: Path | str | None) -> Iterator[Path]:
-    folders = [user_folder()] + ([Path(beside) / "targets"] if beside is not None else [])
-    for folder in folders:
+    for folder in (user_folder(), Path(beside or ".") / "targets"):
         yield from sorted(folder.glob("*.toml"))
 
 
@@ -95,7 +95,7 @@ def _target(name: str, text: str, known: Mapping[str, Target], where: str = "") 
     facts.setdefault("description", address or name)
     if facts.get("transport") not in (None, *_TRANSPORTS):
         raise TargetError(f"{where}: transport = {facts['transport']!r}", f"expected {', '.join(_TRANSPORTS)}")
-    return Target(name, **facts)
+    return Target(name, **facts, base="" if base is None else known[base].base or base)
 
 
 def _checked(where: str, key: str, value: Any) -> Any:

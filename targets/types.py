@@ -35,6 +35,7 @@ class Target:
     runtimes    runtime ("onnxruntime", "tflite") -> oldest version that runs our files
     thermal, governor, clock  paths below / of its temperature, cpufreq governor and current clock
     source      where these facts come from
+    base        the target that a user's file starts from
     """
 
     name: str
@@ -51,6 +52,7 @@ class Target:
     governor: str = ""
     clock: str = ""
     source: str = ""
+    base: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ RANKS = (
     ("linting", "explaining", "search", "finetune", "lm"),
     ("law", "pruning"),
     ("training",),
-    ("report", "inspection", "packing", "parity", "comparison"),
+    ("report", "inspection", "packing", "parity", "comparison", "worth"),
     ("conversion",),
     ("language",),
     ("pipeline",),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -21,6 +20,7 @@ __all__ = ["bench", "capabilities", "changes", "chart", "findings", "interval_ba
 _WIDE = 32  # columns of an interval's drawing
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _CHART = 72
+_BAR = 20
 
 
 def bench(result: Mapping[str, Any]) -> list[RenderableType]:
@@ -145,13 +145,19 @@ def findings(found: Sequence[Finding]) -> list[RenderableType]:
     return lines
 
 
-def capabilities(rows: Sequence[Capability], place: Path) -> list[RenderableType]:
-    """What each width buys against float."""
-    table = _table("op", "runtime", "weights", "activations", "speed against float", "low bits")
+def capabilities(rows: Sequence[Capability]) -> list[RenderableType]:
+    """What each width buys against float; nothing where nothing was measured."""
+    if not rows:
+        return []
+    table = _table("op", "runtime", "weights", "activations", "speed against float", "", "buys speed")
+    top = max(row.speed for row in rows)
     for row in rows:
-        bits = (str(row.weight_bits or "float"), str(row.activation_bits or "float"))
-        table.add_row(row.op, row.runtime, *bits, f"{row.speed:.2f}x", "yes" if row.low_bits else "no: buys nothing")
-    return [table, f"saved  {place}"]
+        read = "dynamic" if row.dynamic else str(row.activation_bits or "float")
+        bar = "█" * max(1, round(_BAR * row.speed / top))
+        table.add_row(
+            row.op, row.runtime, str(row.weight_bits), read, f"{row.speed:.2f}x", bar, "yes" if row.low_bits else "no"
+        )
+    return [table, f"measured: {', '.join(sorted({row.source for row in rows}))}"]
 
 
 def _number(value: float | None) -> str:

@@ -136,10 +136,16 @@ def targets(
 
             with progress_bars() as progress:
                 rows, place = probe(name, progress)
-            _show([dataclasses.asdict(row) for row in rows], device_tables.capabilities(rows, place), json)
+            _show(
+                [dataclasses.asdict(row) for row in rows], [*device_tables.capabilities(rows), f"saved  {place}"], json
+            )
         case [name]:
+            from targets.capabilities import capabilities
+
             one = get_target(name)
-            _show([tables.target_facts(one)], tables.target(one), json)
+            rows = capabilities(one)
+            facts = tables.target_facts(one) | {"capabilities": [dataclasses.asdict(row) for row in rows]}
+            _show([facts], [*tables.target(one), *device_tables.capabilities(rows)], json)
         case _:
             raise KbitError(f"kbit targets {' '.join(words or [])}", "expected a name, probe NAME, or remove-boards")
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
 
+from exporter import worth
 from exporter.inspection.types import FloatNode, Inspection, Kernels, Port, TensorScheme, WeightUse, by_use
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from exporter.pruning import Pruning
     from exporter.search import Search
     from exporter.sweeping import Sweep
+    from exporter.worth import NoGain
     from targets import Target
 
 __all__ = [
@@ -54,7 +56,8 @@ def outcome(found: Outcome) -> list[RenderableType]:
         parts.append(removed(found.pruning))
     parts += [trained(history) for history in found.training]
     parts += findings([dataclasses.asdict(each) for each in found.findings])
-    parts += [*float_nodes(found.float_nodes), *verdict(found.check), f"bundle  {found.bundle.path}"]
+    parts += [*float_nodes(found.float_nodes), *no_gains(found.no_gains), *verdict(found.check)]
+    parts.append(f"bundle  {found.bundle.path}")
     return [*parts, *([f"report  {found.report}"] if found.report else [])]
 
 
@@ -69,6 +72,7 @@ def outcome_json(found: Outcome) -> dict[str, Any]:
         "findings": [dataclasses.asdict(each) for each in found.findings],
         "pruning": None if found.pruning is None else dataclasses.asdict(found.pruning),
         "training": [dataclasses.asdict(history) for history in found.training],
+        "no_gains": [worth.to_dict(each) for each in found.no_gains],
     }
 
 
@@ -199,6 +203,16 @@ def float_nodes(nodes: Mapping[str, str]) -> list[RenderableType]:
     for why, names in by_reason.items():
         shown = ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
         table.add_row(str(len(names)), shown, why)
+    return [table]
+
+
+def no_gains(found: Sequence[NoGain]) -> list[RenderableType]:
+    """Widths that were measured to buy no speed on the targets."""
+    if not found:
+        return []
+    table = _table("buys no speed on", "runtime", "operator", "nodes", "width", "measured", right=("nodes",))
+    for each in found:
+        table.add_row(each.target, each.runtime, each.op, str(len(each.nodes)), each.width, each.reason)
     return [table]
 
 

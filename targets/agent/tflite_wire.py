@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-__all__ = ["operators", "tensor_indices", "with_outputs"]
+__all__ = ["operators", "shortened", "tensor_indices", "with_outputs"]
 
 _MODEL_CODES, _MODEL_SUBGRAPHS = 1, 2
 _TENSORS, _INPUTS, _OUTPUTS, _OPERATORS = 0, 1, 2, 3  # of SubGraph
@@ -64,12 +64,28 @@ def with_outputs(data: Any, names: Any) -> bytes:
     places = tensor_indices(data)
     graph = _tables(data, _root(data), _MODEL_SUBGRAPHS)[0]
     outputs = _integers(data, graph, _OUTPUTS)
-    wanted = outputs + [places[name] for name in names if places[name] not in outputs]
+    return _given(data, graph, outputs + [places[name] for name in names if places[name] not in outputs])
+
+
+def shortened(data: Any, count: Any) -> bytes:
+    """The model cut behind its first ``count`` operators; its outputs are what these make and do not read."""
+    graph = _tables(data, _root(data), _MODEL_SUBGRAPHS)[0]
+    kept = _tables(data, graph, _OPERATORS)[:count]
+    read = {index for at in kept for index in _integers(data, at, 1)}
+    made = [index for at in kept for index in _integers(data, at, 2)]
+    found = bytearray(_given(data, graph, [index for index in made if index not in read]))
+    start, _ = _vector(data, graph, _OPERATORS)
+    struct.pack_into("<I", found, start - 4, len(kept))
+    return bytes(found)
+
+
+def _given(data: Any, graph: Any, outputs: Any) -> bytes:
+    """The model with these outputs."""
     found = bytearray(data)
     found += bytes(-len(found) % 4)
     slot = _field(data, graph, _OUTPUTS)
     struct.pack_into("<I", found, slot, len(found) - slot)
-    return bytes(found) + struct.pack("<I%di" % len(wanted), len(wanted), *wanted)
+    return bytes(found) + struct.pack("<I%di" % len(outputs), len(outputs), *outputs)
 
 
 def _tensor_names(data: Any) -> Any:

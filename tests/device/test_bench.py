@@ -82,7 +82,11 @@ def test_a_run_has_every_figure(bundle: Path, board: FakeBoard) -> None:
     assert {row["op"] for row in kernels["ops"]} >= {"QLinearConv", "QuantizeLinear"}
     assert sum(row["share"] for row in kernels["ops"]) == pytest.approx(1, abs=0.01)
     assert kernels["float_nodes"] == []
-    assert "tflite" not in found["profiles"]
+    assert kernels["method"] == "profiler"
+    operators = found["profiles"]["tflite"]
+    assert operators["method"] == "prefixes"
+    assert {row["op"] for row in operators["ops"]} >= {"CONV_2D", "QUANTIZE"}
+    assert sum(row["share"] for row in operators["ops"]) == pytest.approx(1, abs=0.01)
     state = setting["conditions"]
     assert state["before"]["governor"] == "ondemand"
     assert state["during"]["temperature_c"] == [45, 45]
