@@ -10,10 +10,10 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-__all__ = ["STYLE", "bars", "histogram", "operators", "shares", "spreads", "sqnr", "svg"]
+__all__ = ["COLOURS", "STYLE", "bars", "histogram", "operators", "shares", "spreads", "sqnr", "svg"]
 
 # Okabe and Ito's palette: told apart by colour-blind readers, on light and on dark
-_COLOURS = {"float": "#7f7f7f", "onnxruntime": "#0072b2", "tflite": "#d55e00"}
+COLOURS = {"float": "#7f7f7f", "onnxruntime": "#0072b2", "tflite": "#d55e00"}
 _LINE, _RANGE, _INK = "#0072b2", "#d55e00", "#808080"
 STYLE = {
     "svg.hashsalt": "kbit", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9,
@@ -48,7 +48,7 @@ def bars(rows: Sequence[Mapping[str, Any]], manifest: Mapping[str, Any]) -> list
         with mpl.rc_context(STYLE):
             figure = Figure(figsize=(3.1, 0.42 * len(values) + 0.25))
             axes = figure.add_axes((0.36, 0.02, 0.46, 0.96))
-            colours = [_COLOURS.get(name, _LINE) for _, name, _ in values]
+            colours = [COLOURS.get(name, _LINE) for _, name, _ in values]
             axes.barh(range(len(values)), [v for _, _, v in values], color=colours, height=0.62)
             axes.set_yticks(range(len(values)), [t for t, _, _ in values])
             axes.invert_yaxis()

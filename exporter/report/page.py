@@ -36,14 +36,15 @@ def render(bundle_dir: Path | str, out: Path | None = None) -> Path:
     try:
         import jinja2
 
-        from exporter.report import charts
+        from exporter.report import charts, latency_charts
     except ImportError as error:
         raise MissingError(
             f"the report needs {error.name}, which is not installed", "pip install 'kbit[report]'"
         ) from error
     folder = Path(bundle_dir)
     bundle = bundles.verify(folder)
-    check, analysis, parity = (_result(folder, f"{name}.json") for name in ("check", "analysis", "parity"))
+    names = ("check", "analysis", "parity", "bench")
+    check, analysis, parity, bench = (_result(folder, f"{name}.json") for name in names)
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -72,6 +73,12 @@ def render(bundle_dir: Path | str, out: Path | None = None) -> Path:
         sqnr=charts.sqnr(layers) if layers else "",
         trainings=[(h, charts.training(h)) for h in (analysis or {}).get("training") or []],
         histograms=[charts.histogram(h) for h in (analysis or {}).get("histograms") or []],
+        bench=bench,
+        latency=[latency_charts.intervals(setting["artifacts"]) for setting in bench["settings"]] if bench else [],
+        kernels={name: latency_charts.kernels(body["ops"]) for name, body in bench["profiles"].items()}
+        if bench
+        else {},
+        curve=latency_charts.curve(bench["sustained"]) if bench and bench["sustained"] else "",
         plan=_plan(folder),
         recipe=to_toml(from_dict(bundle.manifest["recipe"], "manifest.json")),
         preprocess={i["name"]: json.dumps(i.get("preprocess"), indent=1) for i in bundle.manifest["inputs"]},
@@ -91,7 +98,7 @@ def render(bundle_dir: Path | str, out: Path | None = None) -> Path:
 
 
 def _result(folder: Path, name: str) -> Any:
-    """check.json or analysis.json; None when not there yet."""
+    """check.json, analysis.json, …; None when not there yet."""
     path = folder / name
     if not path.is_file():
         return None

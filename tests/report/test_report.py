@@ -47,6 +47,47 @@ def test_names_are_escaped(bundle: Path, tmp_path: Path) -> None:
     assert "<img" not in page
 
 
+BENCH = {
+    "target": "board", "trusted": False, "reasons": ["1 thread: noisy: <b>"], "device": {"model": "Pi", "cpu": "A76"},
+    "peak_bytes": {"tflite": 9_000_000},
+    "settings": [{
+        "threads": 1, "launches": 5, "pinned": [3], "warm_up_s": 0.4,
+        "artifacts": {
+            "float": {"p50": 2.0, "low": 1.9, "high": 2.1, "load_ms": 3.0, "first_ms": 4.0},
+            "tflite": {"p50": 1.0, "low": 0.9, "high": 1.1, "p90": 1.2, "load_ms": 3.0, "first_ms": 4.0,
+                       "against_float": {"ratio": 0.5, "low": 0.4, "high": 0.6}},
+        },
+        "conditions": {
+            "before": {"temperature_c": 45.0, "clock_mhz": [2400], "governor": "ondemand", "throttled": [], "load": 0},
+            "during": {"temperature_c": [45.0, 61.0], "clock_mhz": None},
+            "after": {"temperature_c": None, "clock_mhz": None, "governor": None, "throttled": None, "load": None},
+        },
+    }],
+    "profiles": {"tflite": {
+        "total_ms": 1.0, "method": "prefixes",
+        "ops": [{"op": "CONV_2D", "kind": "integer", "count": 3, "ms": 0.75, "share": 0.75},
+                {"op": "EXP", "kind": "float", "count": 1, "ms": 0.25, "share": 0.25}],
+        "float_nodes": [{"name": "exp", "op": "EXP", "ms": 0.25}], "layout_nodes": [],
+    }},
+    "sustained": {"artifact": "tflite", "knee": 2, "rows": [
+        {"at_s": float(i), "median_ms": 1.0 + (i > 1), "temperature_c": 50.0 + i} for i in range(4)]},
+}  # fmt: skip
+
+
+def test_latency_and_where_it_goes(bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle, copy)
+    assert "<code>kbit bench</code> does it" in render(copy).read_text()
+    (copy / "bench.json").write_text(json.dumps(BENCH))
+    page = render(copy).read_text()
+    for text in (
+        "cannot be trusted", "noisy: &lt;b&gt;", "0.9000 … 1.1000", "2.00x", "9 MB", "ondemand", "45.0 … 61.0",
+        "pinned to processor 3", "1 node in float between integers: 0.2500 ms, 25.00 %", "<code>exp</code>",
+        "No node is there only to change the layout", "package has no profiler", "knee at 2 s",
+    ):  # fmt: skip
+        assert text in page, text
+
+
 @pytest.mark.parametrize("missing", ["check.json", "analysis.json"])
 def test_what_is_missing_is_named(bundle: Path, tmp_path: Path, missing: str) -> None:
     copy = tmp_path / "copy"
