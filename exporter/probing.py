@@ -81,8 +81,7 @@ def probe(name: str, progress: Progress) -> tuple[list[Capability], Path]:
         for number, each in enumerate(_PROBES):
             progress(f"probe {each.op}", number, len(_PROBES))
             bundle, widths = _bundle(each, Path(scratch) / str(number))
-            costs = _costs(bundle, target, [*_REFERENCE.values(), *widths], progress)
-            source = "instructions" if target.transport == "emulated" else "latency"
+            costs, source = _costs(bundle, target, [*_REFERENCE.values(), *widths], progress)
             for artifact, (runtime, width) in widths.items():
                 if artifact in costs:
                     bits, activations, dynamic = _WIDTHS[width]
@@ -92,14 +91,15 @@ def probe(name: str, progress: Progress) -> tuple[list[Capability], Path]:
     return rows, save(target, rows)
 
 
-def _costs(bundle: Path, target: Target, names: list[str], progress: Progress) -> dict[str, float]:
-    """Of each artifact: median ms, or instructions."""
+def _costs(bundle: Path, target: Target, names: list[str], progress: Progress) -> tuple[dict[str, float], str]:
+    """Of each artifact: median ms, or instructions; and what was measured, in words."""
     if target.transport == "emulated":
         counted = count(prepare_boards(progress), BOARDS[target.address], bundle, names)
-        return {name: float(counts["all"]) for name, counts in counted.items()}
+        return {name: float(counts["all"]) for name, counts in counted.items()}, "instructions"
     wish = Wish((1,), 0.05, launches=3, warm_up=1.0, seconds=_SECONDS, times_alone=True)
     found = bench(bundle, target, wish, progress=progress)
-    return {name: facts["p50"] for name, facts in found["settings"][0]["artifacts"].items()}
+    times = {name: facts["p50"] for name, facts in found["settings"][0]["artifacts"].items()}
+    return times, f"latency, {found['device']['model'] or found['device']['cpu']}"
 
 
 def _bundle(each: _Probe, folder: Path) -> tuple[Path, dict[str, tuple[str, tuple[str, str]]]]:

@@ -29,7 +29,7 @@ class Capability:
     weight_bits, activation_bits  0: float
     low_bits         whether the width saves time: 8 and 16 bits over float, fewer over 8; False: it buys no speed there
     speed            of float over this width, the same operator, shape and runtime: 2.0 is twice as fast
-    source           how it was measured: "latency" or "instructions" (an emulated board: a proxy)
+    source           how it was measured: "latency, PROCESSOR" or "instructions" (an emulated board: a proxy)
     dynamic          activations are quantized anew in each run
     """
 

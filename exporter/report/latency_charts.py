@@ -27,7 +27,7 @@ def intervals(artifacts: Mapping[str, Mapping[str, Any]]) -> str:
             colour = COLOURS.get(name, _LINE)
             axes.plot([facts["low"], facts["high"]], [place, place], color=colour, linewidth=5, alpha=0.4)
             axes.plot(facts["p50"], place, "o", color=colour, markersize=5)
-            axes.text(facts["high"], place, f"  {facts['p50']:.4g}", va="center")
+            _label(axes, facts["high"], place, f"{facts['p50']:.4g}")
         axes.set_yticks(range(len(artifacts)), list(artifacts))
         axes.set_ylim(len(artifacts) - 0.5, -0.5)
         axes.set_xlim(0, 1.12 * max(facts["high"] for facts in artifacts.values()))
@@ -51,7 +51,7 @@ def kernels(rows: Sequence[Mapping[str, Any]]) -> str:
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("ms; blue integer, red float, orange quantize or dequantize, pink layout", fontsize=8)
         for place, row in enumerate(shown):
-            axes.text(row["ms"], place, f"  {100 * row['share']:.1f} %", va="center")
+            _label(axes, row["ms"], place, f"{100 * row['share']:.1f} %")
         return svg(figure, "; ".join(f"{r['op']} {100 * r['share']:.0f} % ({r['kind']})" for r in shown))
 
 
@@ -75,3 +75,7 @@ def curve(found: Mapping[str, Any]) -> str:
             axes.axvline(times[found["knee"]], color=_INK, linestyle="--")
             knee = f"knee at {times[found['knee']]:.0f} s"
         return svg(figure, f"latency of {found['artifact']} over {times[-1]:.0f} s without a pause; {knee}")
+
+
+def _label(axes: Any, x: float, y: float, text: str) -> None:
+    axes.annotate(text, (x, y), xytext=(6, 0), textcoords="offset points", va="center")

@@ -105,7 +105,7 @@ def rising(values: Any) -> Any:
 
 
 def summarize(events: Any, skipped: int) -> Any:
-    """{"runs", "method", "total_ms", "ops", "nodes", "float_nodes", "layout_nodes"} of onnxruntime's profile, means.
+    """{"runs", "method", "total_ms", "ops", "nodes", "float_nodes", "layout_nodes"} of onnxruntime's profile, medians.
 
     ops          by kernel: op, kind ("float", "layout", "boundary" of quantization, "integer"), count, ms, share
     nodes        the ten that take longest: name, op, kind, ms, share
@@ -126,7 +126,7 @@ def summarize(events: Any, skipped: int) -> Any:
     for (_, name), row in seen.items():
         kept = row["us"][skipped:] or row["us"]
         kind = _kind(row["op"], row["types"].get("input_type_shape") or [])
-        nodes.append({"name": name, "op": row["op"], "kind": kind, "ms": sum(kept) / len(kept) / 1e3})
+        nodes.append({"name": name, "op": row["op"], "kind": kind, "ms": sorted(kept)[len(kept) // 2] / 1e3})
     runs = max((len(row["us"]) for row in seen.values()), default=0) - skipped
     return dict(_added_up(nodes), runs=runs, method="profiler")
 
