@@ -8,6 +8,7 @@ import importlib.util
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
 import exporter
-from exporter.recipe import Preprocess
+from exporter.recipe import LogMel, Preprocess
 from targets.transports.browser import runtimes
 from tests.browser.client import tiny_bundle
 
@@ -63,6 +64,30 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Any:
         return made[name]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that hears: tones of four pitches, their log-mel spectrogram, and a small net."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(140) % 4
+    times = np.arange(4000) / 8000
+    waves = np.sin(2 * np.pi * 300 * 2.0 ** labels[:, None] * times) * 8000 + rng.normal(0, 500, (140, 4000))
+    spec = Preprocess(length=4000, scale=1 / 32768, log_mel=LogMel(sample_rate=8000), mean=-8.0, std=4.0)
+    waves = waves.astype(np.int16)
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 8, 3, stride=2), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+        torch.nn.Linear(8, 4),
+    )  # fmt: skip
+    return exporter.export(
+        net.eval(),
+        {"wave": torch.zeros(2, 1, 40, 30)},
+        calibration={"wave": waves[:40]},
+        evaluation={"wave": waves[40:], "labels": labels[40:].astype(np.uint8)},
+        preprocess={"wave": spec},
+        out=tmp_path_factory.mktemp("tones") / "bundle",
+    ).path
 
 
 def _trained(images: np.ndarray, labels: np.ndarray) -> torch.nn.Module:
@@ -125,10 +150,16 @@ class Phone:
         value = {"name": "prefers-color-scheme", "value": "dark" if on else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [value]})
 
+    def sizes(self) -> tuple[int, int]:
+        """Width and height of the whole page."""
+        root = "document.documentElement"
+        found: list[int] = self.driver.execute_script(f"return [{root}.scrollWidth, {root}.scrollHeight]")
+        return found[0], found[1]
+
     def shot(self, name: str) -> Path:
         """The whole page as PNG."""
-        height = self.driver.execute_script("return document.documentElement.scrollHeight")
-        clip = {"x": 0, "y": 0, "width": WIDTH, "height": height, "scale": 1}
+        width, height = self.sizes()
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
         wishes = {"captureBeyondViewport": True, "clip": clip}
         found = self.driver.execute_cdp_cmd("Page.captureScreenshot", wishes)
         SHOTS.mkdir(parents=True, exist_ok=True)
@@ -158,21 +189,31 @@ def need_browser() -> str:
 @pytest.fixture(scope="session")
 def phone(need_browser: str) -> Iterator[Phone]:
     """Loopback is all that it reaches; http://phone.test is loopback too, as any host of a network would look."""
+    with dressed(need_browser) as found:
+        yield found
+
+
+@contextmanager
+def dressed(chromium: str, *flags: str, width: int = WIDTH) -> Iterator[Phone]:
+    """A Chromium with a phone's profile."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
-    options.binary_location = need_browser
+    options.binary_location = chromium
     rules = "MAP phone.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-    for flag in ("headless=new", "no-sandbox", "no-first-run", "disable-background-networking", "disable-sync"):
+    always = ("headless=new", "no-sandbox", "no-first-run", "disable-background-networking", "disable-sync")
+    for flag in (*always, *flags):
         options.add_argument(f"--{flag}")
     options.add_argument(f"--host-resolver-rules={rules}")
     options.add_argument("--ignore-certificate-errors")
-    metrics = {"width": WIDTH, "height": HEIGHT, "pixelRatio": 2.0, "touch": True, "mobile": True}
+    metrics = {"width": width, "height": HEIGHT, "pixelRatio": 2.0, "touch": True, "mobile": True}
     hints = {"platform": "Android", "mobile": True}
     emulation = {"deviceMetrics": metrics, "userAgent": _AGENT, "clientHints": hints}
     options.add_experimental_option("mobileEmulation", emulation)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    yield Phone(driver)
-    driver.quit()
+    try:
+        yield Phone(driver)
+    finally:
+        driver.quit()

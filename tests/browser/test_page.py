@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporter import cli
 from targets.transports.browser import Address, Page, Said, Settings
-from tests.browser.conftest import Phone, altered
+from tests.browser.conftest import Phone, altered, dressed
 
 pytestmark = pytest.mark.xdist_group("browser")
 SHORT = Settings(timing_s=0.3)
@@ -63,8 +63,19 @@ def test_it_is_readable_in_the_dark_and_while_it_runs(bundles: Any, phone: Phone
             phone.shot("passed dark")
     finally:
         phone.dark(False)
-    width = phone.driver.execute_script("return document.documentElement.scrollWidth")
-    assert width <= 412, "nothing sticks out to the side"
+    assert phone.sizes()[0] <= 412, "nothing sticks out to the side"
+
+
+def test_sound_on_a_narrow_screen(tones: Path, need_browser: str) -> None:
+    with dressed(need_browser, width=320) as phone, served(tones) as (page, verdicts):
+        phone.open(page.link)
+        assert phone.verdict() == "passed", phone.text()
+        phone.shot("sound narrow")
+        assert phone.sizes()[0] <= 320, "nothing sticks out to the side"
+    for facts in verdicts[0]["artifacts"].values():
+        assert facts["host"]["top1"] == 1.0
+        assert facts["host"]["samples"] == 100
+        assert (facts["host"]["max_lsb"] or 0) <= 1
 
 
 def test_a_gate_that_fails_is_said_in_words(bundles: Any, phone: Phone, tmp_path: Path) -> None:
@@ -196,6 +207,28 @@ def test_threads_that_the_page_cannot_have_are_an_error(bundles: Any, phone: Pho
         assert phone.verdict() == "failed"
     for facts in verdicts[0]["artifacts"].values():
         assert facts["errors"] == ["2 threads need a page that the browser isolates: kbit serve --https"]
+
+
+@pytest.mark.slow
+def test_webgpu(bundles: Any, need_browser: str) -> None:
+    """On a GPU that is software: what comes out counts, not how long it takes."""
+    flags = ("enable-unsafe-webgpu", "use-webgpu-adapter=swiftshader", "enable-features=Vulkan")
+    with (
+        dressed(need_browser, *flags) as phone,
+        served(bundles("int8"), Settings(samples=20, timing_s=0.1, accelerator="webgpu")) as (page, verdicts),
+    ):
+        phone.open(page.link)
+        assert phone.verdict() == "passed", phone.text()
+    assert verdicts[0]["device"]["accelerator"] == "webgpu"
+    assert all(facts["host"]["top1"] == 1.0 for facts in verdicts[0]["artifacts"].values())
+
+
+def test_a_browser_without_a_gpu_says_so(bundles: Any, phone: Phone) -> None:
+    with served(bundles("int8"), Settings(timing_s=0.1, accelerator="webgpu")) as (page, verdicts):
+        phone.open(page.link)
+        assert phone.verdict() == "failed"
+    for facts in verdicts[0]["artifacts"].values():
+        assert facts["errors"] == ["this browser offers no WebGPU adapter; leave --webgpu out"]
 
 
 def test_kbit_check_on_a_browser(

@@ -17,6 +17,13 @@ export async function device() {
   };
 }
 
+/** The GPU's adapter; an Error in words where there is none. */
+export async function gpuAdapter() {
+  const adapter = await navigator.gpu?.requestAdapter();
+  if (!adapter) throw new Error('this browser offers no WebGPU adapter; leave --webgpu out');
+  return adapter;
+}
+
 /** Chromium says its real version here even where the user-agent string pretends. */
 function brand(brands) {
   const real = brands.filter(({brand}) => !/not.*brand/i.test(brand));

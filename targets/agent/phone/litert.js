@@ -1,5 +1,6 @@
 // Artifacts for TFLite, through LiteRT.js. It needs a classic worker: its loader calls importScripts.
 
+import {gpuAdapter} from './device.js';
 import {TYPES, fromArtifact, toArtifact} from './tensor.js';
 
 const ELEMENTS = {1: 'float32', 2: 'int32', 3: 'uint8', 4: 'int64', 6: 'bool', 7: 'int16', 9: 'int8', 11: 'float64'};
@@ -13,7 +14,7 @@ export async function open(artifact, bytes, {runtimes, threads, accelerator, ver
   };
   const api = await import(`${runtimes}/litert.js`);
   const litert = await api.loadLiteRt(runtimes, {threads: threads > 1});
-  if (accelerator === 'webgpu') litert.setWebGpuDevice(await gpuDevice());
+  if (accelerator === 'webgpu') litert.setWebGpuDevice(await (await gpuAdapter()).requestDevice());
   const run = accelerator === 'webgpu' ? await onGpu(api, litert, bytes) : await onCpu(litert, bytes, threads);
   return {
     version: versions.litert,
@@ -22,12 +23,6 @@ export async function open(artifact, bytes, {runtimes, threads, accelerator, ver
     invoke: run,
     read: (outputs) => outputs.map((output, i) => fromArtifact(output, artifact.outputs[i])),
   };
-}
-
-async function gpuDevice() {
-  const adapter = await navigator.gpu?.requestAdapter();
-  if (!adapter) throw new Error('this browser offers no WebGPU adapter');
-  return adapter.requestDevice();
 }
 
 /** Through the public classes, which take float32, int32 and uint8. */

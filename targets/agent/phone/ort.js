@@ -1,10 +1,12 @@
 // Artifacts for ONNX Runtime, through onnxruntime-web.
 
+import {gpuAdapter} from './device.js';
 import {fromArtifact, toArtifact} from './tensor.js';
 
 /** A session over the file's bytes: prepare(feeds) -> inputs, invoke(inputs) -> outputs, both in the artifact's terms. */
 export async function open(artifact, bytes, {runtimes, threads, accelerator}) {
   const gpu = accelerator === 'webgpu';
+  if (gpu) await gpuAdapter(); // said in one line where there is none
   const ort = await import(`${runtimes}/ort.${gpu ? 'webgpu' : 'wasm'}.min.mjs`);
   ort.env.logLevel = 'error';
   ort.env.wasm.numThreads = threads;
