@@ -89,7 +89,11 @@ def _reflected(ctx: Lowering, x: Tensor, low: float, high: float) -> Tensor:
 
 def affine_grid(ctx: Lowering) -> None:
     """The places of a regular grid, moved by each matrix: FULLY_CONNECTED with the grid as constant weights."""
-    sizes = [int(n) for n in ctx.static(1, "size")][2:]
+    wanted = ctx.for_one(1)
+    if wanted is None or not ctx.keeps_batch():
+        found = "computed at run time" if wanted is None else "not that of theta's batch"
+        raise ctx.refuse("size", found, "make it a constant, with the batch from Shape where it is dynamic")
+    sizes = [int(n) for n in wanted[2:]]
     axes = len(sizes)
     if axes not in {2, 3} or ctx.shape(0)[1:] != (axes, axes + 1):
         raise ctx.refuse("theta", f"shape {ctx.shape(0)} for {axes} axes", "2x3 or 3x4 matrices work")

@@ -167,6 +167,11 @@ class Lowering:
         """ONNX shape of an output, batch as 1."""
         return self.values.shape(self.node.outputs[index])
 
+    def keeps_batch(self) -> bool:
+        """Do the same axes follow the batch in the first input and in the result?"""
+        first = self.node.inputs[0]
+        return first is not None and self.values.dynamic(first) == self.values.dynamic(self.result)
+
     def const(self, index: int) -> Array | None:
         """Numbers of a constant input (dequantized if need be); None when absent or computed."""
         found = self.values.constant(self.node.inputs[index]) if self.has(index) else None
@@ -174,6 +179,11 @@ class Lowering:
             return None
         array, quant = found
         return array if quant is None else quant.real(array)
+
+    def for_one(self, index: int) -> Array | None:
+        """Like ``const``; of numbers that follow the batch, those for a batch of 1."""
+        law = self.values.law(self.node.inputs[index]) if self.has(index) else None
+        return self.const(index) if law is None else law[0] + law[1]
 
     def uniform(self, index: int) -> float | None:
         """The number that every element of a constant is, however many the batch makes of it; else None."""

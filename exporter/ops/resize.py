@@ -47,10 +47,12 @@ class _Resize:
 def resize(ctx: Lowering) -> None:
     """RESIZE_BILINEAR or RESIZE_NEAREST_NEIGHBOR, GATHER of places, or a product with a constant matrix by axis."""
     for index, name in ((2, "scales"), (3, "sizes"), (1, "roi")):
-        if ctx.has(index) and ctx.const(index) is None and (name != "roi" or _crops(ctx.attr)):
+        if ctx.has(index) and ctx.for_one(index) is None and (name != "roi" or _crops(ctx.attr)):
             raise ctx.refuse(name, "computed at run time", "TFLite needs it as a constant")
     shape = ctx.shape(0)
-    asked = _asked(ctx.attr, ctx.const, shape, ctx.out_shape())
+    if not ctx.keeps_batch():
+        raise ctx.refuse("sizes", "not those of the input's batch", "take the batch from Shape, or give scales")
+    asked = _asked(ctx.attr, ctx.for_one, shape, ctx.out_shape())
     view = ctx.input()
     if not asked.axes:
         ctx.alias(view)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.ops.text import agree
+from exporter.emit.tflite import emit_tflite
+from exporter.errors import UnsupportedError
+from exporter.loading import from_proto
+from tests.ops.text import agree, graph
 
 LENGTH = "n = Shape<start = 0, end = 1>(x) "
 CASES = {
@@ -33,6 +36,14 @@ CASES = {
         f"{{ {LENGTH} tail = Constant<value_ints = [4]>() s = Concat<axis = 0>(n, tail) t = Expand(c, s)"
         " shape = Constant<value_ints = [0, 2, 2]>() y = Reshape(t, shape) }"
     ),
+    "resized to a size of its own": (
+        "(float[N,2,3,4] x) => (float[N,2,6,8] y) { n = Shape<start = 0, end = 2>(x)"
+        ' size = Constant<value_ints = [6, 8]>() s = Concat<axis = 0>(n, size) y = Resize<mode = "linear">(x, , , s) }'
+    ),
+    "a grid for each matrix": (
+        "(float[N,2,3] x) => (float[N,4,5,2] y)"
+        f"{{ {LENGTH} tail = Constant<value_ints = [3, 4, 5]>() s = Concat<axis = 0>(n, tail) y = AffineGrid(x, s) }}"
+    ),
 }  # fmt: skip
 
 
@@ -42,3 +53,12 @@ def test_follows_the_batch(name: str, fixed: str) -> None:
     if fixed and " c)" not in CASES[name]:
         pytest.skip("no constant in it")
     agree(CASES[name], constants=fixed)
+
+
+@pytest.mark.parametrize("text", [
+    '(float[N,2,3,4] x) => (float[1,2,6,8] y) { s = Constant<value_ints = [1, 2, 6, 8]>() y = Resize(x, , , s) }',
+    "(float[N,2,3] x) => (float[1,4,5,2] y) { s = Constant<value_ints = [1, 3, 4, 5]>() y = AffineGrid(x, s) }",
+])  # fmt: skip
+def test_a_size_for_one_batch_alone_is_refused(text: str) -> None:
+    with pytest.raises(UnsupportedError, match=r"not th\w+ of .* batch"):
+        emit_tflite(from_proto(graph(text)))
