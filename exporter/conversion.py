@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from exporter import reference
 from exporter.comparison import compare_once
 from exporter.emit.ort import emit_onnx
 from exporter.errors import KbitError
@@ -74,6 +75,11 @@ def convert(
         partial.replace(out)
     except OSError as error:
         raise KbitError(f"cannot write {out}: {error.strerror}") from error
+    except KbitError:
+        raise
+    except Exception:
+        reference.open_file(source)  # says what is unsound about a file that no one can read; else the fault is ours
+        raise
     finally:
         partial.unlink(missing_ok=True)
     return Converted(str(out), to, out.stat().st_size, difference)

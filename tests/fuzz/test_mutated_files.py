@@ -1,0 +1,49 @@
+"""A mutated or truncated ONNX file is converted or refused with one line: no crash, no hang, no memory without end."""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from exporter.conversion import convert
+from exporter.errors import KbitError
+from tests.fuzz.mutations import BASES, mutated
+from tests.fuzz.trial import Outcome, apart
+
+_MEMORY = 12 << 30  # bytes of address space; what the runtimes map counts too
+
+
+def conversion_trial(data: bytes) -> Outcome:
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "model.onnx")
+        source.write_bytes(data)
+        try:
+            convert(source, "tflite", Path(folder, "model.tflite"))
+        except KbitError as error:
+            lines = str(error).strip().splitlines()
+            left = sorted(p.name for p in Path(folder).iterdir())
+            return Outcome("refused" if len(lines) == 1 and left == ["model.onnx"] else "crashed", f"{lines} {left}")
+    return Outcome("equal")
+
+
+def check(base: str, seed: int) -> str:
+    outcome = apart(conversion_trial, mutated(BASES[base], seed))
+    assert outcome.status in {"equal", "refused"}, f"{base}, seed {seed}: {outcome.seen}"
+    return outcome.status
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_some_mutations(base: str) -> None:
+    found = {check(base, seed) for seed in range(40)}
+    assert found == {"equal", "refused"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", BASES)
+def test_many_mutations(base: str) -> None:
+    for seed in range(40, 1500):
+        check(base, seed)
