@@ -19,10 +19,9 @@ from google.protobuf.message import DecodeError
 from exporter import graph
 from exporter.errors import LoadError
 from exporter.loading.mapped import read_mapped
+from exporter.loading.opsets import OPSET, converted
 
-__all__ = ["OPSET", "canonical", "first_line", "from_file", "from_proto", "silence"]
-
-OPSET = 21
+__all__ = ["canonical", "first_line", "from_file", "from_proto", "silence"]
 
 
 def from_file(path: Path, *, mapped: bool = False) -> ir.Model:
@@ -56,7 +55,7 @@ def from_proto(proto: onnx.ModelProto, where: str = "the model", *, folder: Path
     try:
         with silence():
             if opset and opset < OPSET:
-                proto = _converted(proto)
+                proto = converted(proto)
             model = ir.from_proto(proto)
     except Exception as error:
         if opset < OPSET:
@@ -66,31 +65,6 @@ def from_proto(proto: onnx.ModelProto, where: str = "the model", *, folder: Path
     if folder is not None:
         ir.external_data.set_base_dir(model.graph, folder)
     return canonical(model, where)
-
-
-_ADAPTED = 1 << 16  # bytes; what the version converter's adapters look into is smaller
-
-
-def _converted(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """At OPSET. The converter knows only graphs in which every initializer is an input too, as in IR 3, and would
-    copy large ones several times: they stay behind meanwhile."""
-    known = {v.name for v in proto.graph.input}
-    light = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
-    light.graph.name = proto.graph.name
-    for field in ("node", "input", "output", "value_info", "sparse_initializer"):
-        getattr(light.graph, field).extend(getattr(proto.graph, field))
-    heavy = []
-    for tensor in proto.graph.initializer:
-        if tensor.name not in known:
-            info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-            light.graph.input.append(info)
-        if tensor.ByteSize() > _ADAPTED or tensor.data_location == onnx.TensorProto.EXTERNAL:
-            heavy.append(tensor)
-        else:
-            light.graph.initializer.append(tensor)
-    result = onnx.version_converter.convert_version(light, OPSET)
-    result.graph.initializer.extend(heavy)
-    return result
 
 
 def canonical(model: ir.Model, where: str = "the model") -> ir.Model:

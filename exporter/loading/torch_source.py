@@ -23,7 +23,8 @@ import torch
 from exporter.errors import LoadError
 from exporter.folding import fold_constants
 from exporter.loading import checkpoint as checkpoints
-from exporter.loading.onnx_source import OPSET, canonical, first_line, silence
+from exporter.loading.onnx_source import canonical, first_line, silence
+from exporter.loading.opsets import OPSET
 from exporter.recipe import InputSpec
 
 __all__ = ["Case", "Traced", "build", "from_exported_program", "from_module"]
