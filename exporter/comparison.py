@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import onnx_ir as ir
 
 from exporter import reference
 from exporter.emit.tflite import CHANNELS_LAST
-from exporter.errors import KbitError
+from exporter.errors import KbitError, LoadError
 
-__all__ = ["compare_once"]
+__all__ = ["compare_once", "refuse_unsound"]
 
+_MOST = 1 << 28  # numbers in one input
 _CLOSE = 1e-3  # relative; float kernels of the two runtimes are a thousand times closer
 _REPORT = "this is a fault of kbit: please report it with the model; --no-verify writes the file all the same"
 
@@ -23,11 +25,14 @@ def compare_once(source: Path, model: ir.Model, path: Path, *, channels_last: bo
     """Largest distance of the outputs, relative to the largest one; the batch is 2 where it is free.
 
     source, model  the ONNX file and its graph; path: the TFLite file
-    None where ONNX Runtime cannot run on random numbers. Raises KbitError when a float file is far off.
+    None where ONNX Runtime cannot run on random numbers, or there are too many of them.
+    Raises KbitError when a float file is far off.
     """
     from ai_edge_litert.interpreter import Interpreter
 
     feeds = _random_feeds(model)
+    if feeds is None:
+        return None
     session = reference.open_file(source)
     names = [o.name for o in session.get_outputs()]
     try:
@@ -56,13 +61,26 @@ def compare_once(source: Path, model: ir.Model, path: Path, *, channels_last: bo
     return worst
 
 
-def _random_feeds(model: ir.Model) -> dict[str, npt.NDArray[Any]]:
+def refuse_unsound(source: Path, model: ir.Model) -> None:
+    """Raise LoadError when ONNX Runtime cannot run the file either."""
+    session, feeds = reference.open_file(source), _random_feeds(model)
+    try:
+        if feeds is not None:
+            session.run(None, dict(feeds))
+    except Exception as error:  # onnxruntime raises its own C++ types
+        raise LoadError(f"ONNX Runtime cannot run {source}: {str(error).strip().splitlines()[0]}") from error
+
+
+def _random_feeds(model: ir.Model) -> dict[str, npt.NDArray[Any]] | None:
+    """None for inputs of more numbers than a check is worth."""
     rng = np.random.default_rng(0)
     feeds = {}
     for value in model.graph.inputs:
         if value.is_initializer() or value.name is None or value.dtype is None:
             continue
         shape = [d if isinstance(d, int) else 2 for d in value.shape or ()]
+        if math.prod(shape) > _MOST:
+            return None
         kind = value.dtype.numpy()
         noise = rng.standard_normal(shape) if kind.kind == "f" else rng.integers(0, 2, shape)
         feeds[value.name] = noise.astype(kind)

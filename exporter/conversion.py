@@ -8,8 +8,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from exporter import reference
-from exporter.comparison import compare_once
+from exporter.comparison import compare_once, refuse_unsound
 from exporter.emit.ort import emit_onnx
 from exporter.errors import KbitError
 from exporter.loading import from_file, set_input_shapes
@@ -78,7 +77,7 @@ def convert(
     except KbitError:
         raise
     except Exception:
-        reference.open_file(source)  # says what is unsound about a file that no one can read; else the fault is ours
+        refuse_unsound(source, model)  # says what is wrong with a file that no one can run; else the fault is ours
         raise
     finally:
         partial.unlink(missing_ok=True)

@@ -123,7 +123,8 @@ def _infer(model: ir.Model) -> None:
                 copy.graph.inputs.append(value)
     proto = ir.to_proto(copy)
     try:
-        lists = not any(node.op_type in _COUNTED for node in model.graph) or not _is_large(_inferred(proto, False))
+        counts = any(node.op_type in _COUNTED for node in model.graph)
+        lists = not _is_large(_inferred(proto, False) if counts else proto)
         proto = _inferred(proto, lists)
         _is_large(proto)
     except onnx.shape_inference.InferenceError:
@@ -138,7 +139,7 @@ def _inferred(proto: onnx.ModelProto, lists: bool) -> onnx.ModelProto:
 def _is_large(proto: onnx.ModelProto) -> bool:
     """Is there a vector too large to be a shape?"""
     found = False
-    for info in [*proto.graph.value_info, *proto.graph.output]:
+    for info in [*proto.graph.input, *proto.graph.value_info, *proto.graph.output]:
         sizes = [d.dim_value for d in info.type.tensor_type.shape.dim]
         if math.prod(sizes) > _MOST:
             raise GraphError(f"{info.name!r} would hold {math.prod(sizes)} elements")

@@ -52,6 +52,7 @@ def from_proto(proto: onnx.ModelProto, where: str = "the model", *, folder: Path
     if opset < 9 and any(n.op_type == "Scan" for n in proto.graph.node):
         what = f"{where}: Scan of opset {opset} has a batch axis, which newer ones lack"
         raise LoadError(what, "export it again at opset 9 or later")
+    _check_graph(proto.graph, where)
     try:
         with silence():
             if opset and opset < OPSET:
@@ -84,6 +85,20 @@ def canonical(model: ir.Model, where: str = "the model") -> ir.Model:
         model.graph.opset_imports[""] = OPSET
     model.ir_version = max(model.ir_version, 10)
     return model
+
+
+def _check_graph(g: onnx.GraphProto, where: str) -> None:
+    """What a runtime trusts a file in: ONNX Runtime ends the process over a Loop without outputs."""
+    for node in g.node:
+        if not any(node.output):
+            raise LoadError(f"{where}: {node.op_type} node {node.name!r} has no output")
+        for attribute in node.attribute:
+            for inner in [attribute.g, *attribute.graphs]:
+                _check_graph(inner, where)
+    for value in g.input:
+        for axis, size in enumerate(value.type.tensor_type.shape.dim):
+            if size.dim_value < 0:
+                raise LoadError(f"{where}: dimension {axis} of input {value.name!r} is {size.dim_value}")
 
 
 def _check_external(proto: onnx.ModelProto, path: Path) -> None:

@@ -191,7 +191,8 @@ class Expansion:
         """Raise UnsupportedError for an attribute that nobody asked for: its meaning would be lost."""
         for name in self.node.attributes:
             if name not in self._read and name not in ignored:
-                found = f"{graph.attribute(self.node, name)!r}, which this operator's expansion does not know"
+                value = repr(graph.attribute(self.node, name)).splitlines()[0]
+                found = f"{value}, which this operator's expansion does not know"
                 raise self.refuse(name, found, "leave it out, or leave tflite out of targets.runtimes")
 
 

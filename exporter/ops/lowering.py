@@ -141,7 +141,8 @@ class Lowering:
         """Raise UnsupportedError for an attribute that nobody asked for: its meaning would be lost."""
         for name in self.node.attributes:
             if name not in self._read and name not in ignored:
-                found = f"{graph.attribute(self.node, name)!r}, which this operator's translation does not know"
+                value = repr(graph.attribute(self.node, name)).splitlines()[0]
+                found = f"{value}, which this operator's translation does not know"
                 raise self.refuse(name, found, "leave it out, or leave tflite out of targets.runtimes")
 
     def has(self, index: int) -> bool:
