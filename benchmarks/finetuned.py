@@ -1,6 +1,6 @@
 """Few bits with fine-tuning: ResNet on CIFAR-10, trained on 10,000 images, measured by the bundle's own checker.
 
-python -m benchmarks.finetuned [WEIGHTS ...] [--net resnet20] [--epochs 2] [--out out/finetuned]
+python -m benchmarks.finetuned [WEIGHTS ...] [--net resnet20] [--epochs 2] [--samples 10000] [--out out/finetuned]
 
 WEIGHTS are values of quantize.weights (default int4 int3 int2). A run that was killed goes on from its last epoch.
 """
@@ -63,13 +63,15 @@ def main() -> None:
     parser.add_argument("weights", nargs="*", default=["int4", "int3", "int2"])
     parser.add_argument("--net", choices=list(CHECKPOINTS), default="resnet20")
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--out", type=Path, default=Path("out/finetuned"))
     asked = parser.parse_args()
     rows = []
     for weights in asked.weights:
         folder = asked.out.resolve() / f"{asked.net}-{weights}"
         shutil.rmtree(folder, ignore_errors=True)
-        keys = {"weights": weights, "epochs": asked.epochs, "finetune_checkpoint": f"{folder}.ckpt"}
+        keys = {"weights": weights, "epochs": asked.epochs, "finetune_samples": asked.samples}
+        keys["finetune_checkpoint"] = f"{folder}.ckpt"
         start = time.perf_counter()
         outcome = run(recipe(asked.net, **keys), base=resnet20.RECIPE.parent, out=folder)
         rows.append(row(outcome, weights, (time.perf_counter() - start) / 60))
