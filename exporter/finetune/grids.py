@@ -43,20 +43,21 @@ class _Requantize(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, x: Tensor, factor: Tensor | None, low: float, high: float) -> Tensor:
         made = x if factor is None else x * factor
-        clamped = made.clamp(low, high)
-        learned = factor is not None and factor.requires_grad
-        ctx.save_for_backward(x if learned else None, factor, clamped != made)
-        return clamped.round_()
+        ctx.save_for_backward(made, factor)
+        ctx.bounds = low, high
+        return made.clamp(low, high).round_()
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
-        x, factor, outside = ctx.saved_tensors
-        masked = upstream.masked_fill(outside, 0.0)
+        made, factor = ctx.saved_tensors
+        masked = torch.ops.aten.hardtanh_backward(upstream, made, *ctx.bounds)
+        if factor is None:
+            return masked, None, None, None
         for_factor = None
-        if x is not None:
-            over = [i for i in range(x.ndim) if factor.ndim <= x.ndim - 1 - i or factor.shape[i - x.ndim] == 1]
-            for_factor = (masked * x).sum(over, keepdim=True).reshape(factor.shape)
-        return masked if factor is None else masked.mul_(factor), for_factor, None, None
+        if ctx.needs_input_grad[1]:
+            over = [i for i in range(made.ndim) if factor.ndim <= made.ndim - 1 - i or factor.shape[i - made.ndim] == 1]
+            for_factor = (masked * made).sum(over, keepdim=True).reshape(factor.shape) / factor
+        return masked.mul_(factor), for_factor, None, None
 
 
 def requantize(x: Tensor, factor: Tensor | None, low: float, high: float) -> Tensor:
