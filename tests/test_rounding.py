@@ -195,6 +195,18 @@ def KEYS(wish: Quantize) -> dict[str, object]:
     return {name: getattr(wish, name) for name in ("weights", "activations", "granularity")}
 
 
+def test_a_head_that_is_also_the_table_keeps_its_own_rounding():
+    text = "main (int64[N] i) => (float[N,40] y) { e = Gather(t, i) h = MatMul(e, p) y = Gemm<transB=1>(h, t) }"
+    model = model_of(text, t=noise(40, 32), p=noise(32, 32))
+    feeds = [{"i": np.arange(40) * (1 + n) % 40} for n in range(4)]
+    wish = Quantize(weights="int3", activations="float", granularity=16, rounder="gptq")
+    plan = make_plan(model, {}, wish)
+    rounded = round_weights(model, plan, lambda: feeds)
+    alone = round_weights(model, make_plan(model, {}, Quantize(**{**KEYS(wish), "rounder": "mse"})))
+    np.testing.assert_array_equal(rounded.integers["t"], alone.integers["t"])
+    assert not np.array_equal(rounded.integers["p"], alone.integers["p"])
+
+
 def test_only_some_layers():
     model, feeds = net(), batches(10, 4, 9, 9)
     stats = stats_of(model, {"x": np.concatenate([f["x"] for f in feeds])})

@@ -44,7 +44,7 @@ def round_decoder(
     """Plan and integers of every weight; ``model`` is the float graph, ``tokens`` the calibration windows."""
     if quantize.weights == "float" and not quantize.override:
         return Rounded(Plan({}), {})
-    plan = make_plan(model, {}, quantize)
+    plan = make_plan(model, {}, quantize, samples=tokens is not None)
     batches = None if tokens is None else batches_of(decoder, tokens)
     return round_weights(model, plan, batches, progress=progress, seed=seed)
 
@@ -56,10 +56,13 @@ def static_models(decoder: Decoder, lengths: Sequence[int]) -> dict[str, ir.Mode
 
 
 def tflite_content(models: Mapping[str, ir.Model], rounded: Rounded) -> Content:
-    """One file with a signature for each graph; weights are stored once."""
+    """One file with a signature for each graph; weights are stored once.
+
+    The plan was made for the dynamic graph: nodes that do the same have the same name in all of them.
+    """
     quantized = {key: apply(model, rounded) for key, model in models.items()}
     _share(quantized.values())
-    return translate(quantized)
+    return translate(quantized, rounded.plan)
 
 
 def _share(models: Iterable[ir.Model]) -> None:

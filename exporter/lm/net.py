@@ -200,7 +200,7 @@ class Net:
         """A Gemm reads the embeddings as they lie, [vocabulary, hidden]: one table, stored once. It takes two axes."""
         lead, plan = _shape(x)[:-1], self.plan
         if len(lead) == 1:
-            return self._rows_by_table(x, lead[0], "head")
+            return self._rows_by_table(x, lead[0], "head/flat")
         rows = self.reshape(x, (-1, plan.hidden), "head/rows", ("rows", plan.hidden))
         flat = self._rows_by_table(rows, "rows", "head/flat")
         sizes_of = self.op("Shape", [x], "head/lead", (len(lead),), ir.DataType.INT64, start=0, end=len(lead))

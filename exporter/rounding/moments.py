@@ -14,11 +14,13 @@ Doubles = npt.NDArray[np.float64]
 class Moments:
     """Of columns x (quantized network) and f (float network): f64, with the groups of the layer as the first axis.
 
-    mean [G,K], float_mean [G,K], covariance [G,K,K] of x, and cross [G,K,K]: that of f with x.
+    mean [G,K], float_mean [G,K]; covariance [G,K,K] of x, and cross [G,K,K]: that of f with x. Where nothing makes up
+    for the mean (``centred`` False: a layer without bias) both are E x x^T and E f x^T: an error of the mean counts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, centred: bool = True) -> None:
         self.count = 0
+        self._centred = centred
         self._sum: Doubles | float = 0.0
         self._float_sum: Doubles | float = 0.0
         self._square: Doubles | float = 0.0
@@ -43,9 +45,12 @@ class Moments:
 
     @property
     def covariance(self) -> Doubles:
-        mean = self.mean
-        return np.asarray(self._square / self.count - mean[:, :, None] * mean[:, None, :])
+        return self._about(self._square, self.mean)
 
     @property
     def cross(self) -> Doubles:
-        return np.asarray(self._cross / self.count - self.float_mean[:, :, None] * self.mean[:, None, :])
+        return self._about(self._cross, self.float_mean)
+
+    def _about(self, total: Doubles | float, mean: Doubles) -> Doubles:
+        found = np.asarray(total / self.count)
+        return found - mean[:, :, None] * self.mean[:, None, :] if self._centred else found

@@ -55,11 +55,14 @@ def sequential(
     for done, layer in enumerate(layers):
         if progress is not None:
             progress(done, len(layers))
-        moments = _moments(layer, wide, narrow, sources[done])
         weight = _array(model, layer.weight)
         tensor = tensors[layer.weight]
         shared = any(other.weight == layer.weight for other in layers[:done])
-        if tensor.rounder in layer_rounders and not shared:
+        rounding = tensor.rounder in layer_rounders and not shared
+        if not rounding and layer.bias is None:
+            continue
+        moments = _moments(layer, wide, narrow, sources[done])
+        if rounding:
             qparams, made = _round(layer, weight, moments, tensor, tensors, layer_rounders[tensor.rounder])
             tensors[layer.weight] = replace(tensor, qparams=qparams)
             integers[layer.weight] = made
@@ -83,11 +86,16 @@ def _taken(model: ir.Model, batches: Iterable[Batch]) -> list[Batch]:
 
 
 def _own_sources(quantized: ir.Model, layers: Sequence[Layer]) -> list[str]:
-    """What each layer reads in the quantized graph: the n-th reader of a weight is the same node in both."""
+    """What each layer reads in the quantized graph: the n-th layer of a weight is the same node in both.
+
+    A look-up in the same table is no layer.
+    """
     found, seen = [], Counter[str]()
     values = {v.name: v for node in quantized.graph for v in node.outputs}
     for layer in layers:
-        source = graph.consumers(values[f"{layer.weight}_dequantized"])[seen[layer.weight]].inputs[0]
+        weight = values[f"{layer.weight}_dequantized"]
+        readers = [node for node in graph.consumers(weight) if node.op_type == layer.node.op_type]
+        source = readers[seen[layer.weight]].inputs[0]
         seen[layer.weight] += 1
         assert source is not None
         assert source.name is not None
@@ -100,7 +108,7 @@ def _is_planned(tensor: TensorPlan | None) -> bool:
 
 
 def _moments(layer: Layer, wide: Frontier, narrow: Frontier, source: str) -> Moments:
-    moments = Moments()
+    moments = Moments(centred=layer.bias is not None)
     step = start = 0
     for (float_input,), (own_input,) in zip(wide.reach(layer.source), narrow.reach(source), strict=True):
         f, x = float_input.astype(np.float32), own_input.astype(np.float32)

@@ -82,14 +82,21 @@ def test_the_same_recipe_gives_the_same_bytes(bundle: bundles.Bundle, trained: T
     assert again.manifest == bundle.manifest
 
 
-def test_int4_is_small_and_a_gate_that_fails_says_so(trained: Trained, tmp_path: Path) -> None:
-    changes = {"weights": "int4", "runtimes": ["onnxruntime"], "max_drop": 0.0001, "min_decode_rate": 1e9}
+def test_int4_is_small_in_both_runtimes_and_a_gate_that_fails_says_so(trained: Trained, tmp_path: Path) -> None:
+    changes = {"weights": "int4", "max_drop": 0.0001, "min_decode_rate": 1e9}
     bundle = _export(trained, tmp_path / "bundle", **changes)
     check = json.loads((bundle.path / "check.json").read_text())
     assert not check["passed"]
     assert any("onnxruntime: max_drop: drop" in reason for reason in check["reasons"])
     assert any("onnxruntime: min_decode_rate: writes" in reason for reason in check["reasons"])
-    assert check["artifacts"]["onnxruntime"]["bytes"] < 0.3 * check["artifacts"]["float"]["bytes"]  # a tiny model
+    size = {name: figures["bytes"] for name, figures in check["artifacts"].items()}
+    assert size["onnxruntime"] < 0.3 * size["float"]  # a tiny model
+    assert size["tflite"] < 0.45 * size["float"]  # nodes twice, in prefill and decode
+    assert check["artifacts"]["tflite"]["drop"] < 2
+    plan = json.loads((bundle.path / "plan.json").read_text())
+    tables = {t["name"]: t["rounder"] for t in plan["tensors"]}
+    assert tables["layers.0.mlp.up.weight"] == "gptq"  # there is text to see
+    assert tables["embed.weight"] == "mse"  # read as a table too
 
 
 @pytest.mark.parametrize(
