@@ -12,10 +12,20 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
+from exporter import grid
 from exporter.errors import LoadError
-from exporter.types import Plan, QParams
+from exporter.types import Plan, QParams, Rounded
 
-__all__ = ["LayerError", "divergence", "layer_errors", "native_silence", "open_file", "run", "session"]
+__all__ = [
+    "LayerError",
+    "divergence",
+    "layer_errors",
+    "native_silence",
+    "open_file",
+    "run",
+    "session",
+    "with_rounded_weights",
+]
 
 ort.disable_telemetry_events()
 
@@ -158,3 +168,20 @@ def _error(name: str, node: ir.Node, sums: np.ndarray) -> LayerError:
         round(float(cosine), 6),
         round(float(ends / batches), 6),
     )
+
+
+def with_rounded_weights(model: ir.Model, rounded: Rounded) -> ir.Model:
+    """The float graph with every planned weight replaced by the number that its integer stands for."""
+    result = model.clone()
+    for name, tensor in rounded.plan.tensors.items():
+        value = result.graph.initializers.get(name)
+        if value is None or value.const_value is None or tensor.role != "weight":
+            continue
+        if tensor.qparams is not None:
+            array = grid.dequantize(rounded.integers[name], tensor.qparams)
+        elif tensor.kept == "float16":
+            array = value.const_value.numpy().astype(np.float16).astype(np.float32)
+        else:
+            continue
+        value.const_value = ir.Tensor(array, name=name)
+    return result

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 
 from exporter.errors import KbitError, MissingError
 
@@ -35,13 +36,21 @@ def open_executor(workers: int | None, scheduler: str | None, tasks: int) -> Ite
             yield cluster
         return
     count = max(1, min(workers or os.cpu_count() or 1, tasks))
-    executor = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_one_thread)
+    executor = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_settle)
     try:
         yield executor
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _one_thread() -> None:
-    """Processes share the cores among them."""
+def _settle() -> None:
+    """Processes share the cores among them, and end with the one that started them, however it ends."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from exporter import grid
 from exporter.data import open_dataset
 from exporter.emit.ort import emit_onnx
 from exporter.errors import DataError, RecipeError
@@ -26,7 +25,7 @@ from exporter.loading import load_with_parity
 from exporter.preparing import INT8_PASSES, prepare
 from exporter.quantize import apply, make_plan
 from exporter.recipe import InputSpec, Model, Quantize, Recipe, from_dict, with_overrides
-from exporter.reference import session
+from exporter.reference import session, with_rounded_weights
 from exporter.rounding import round_weights
 from exporter.types import Rounded
 from targets.agent import metrics
@@ -59,7 +58,7 @@ def measure(body: Mapping[str, Any], base: str, point: Point) -> Result:
     plan = make_plan(subject.model, {}, wishes, samples=subject.batches is not None)
     rounded = round_weights(subject.model, plan, subject.batches, seed=recipe.seed)
     shipped = emit_onnx(apply(subject.model, rounded), rounded.plan)
-    loss, metric = subject.judge(_put_back(subject.model, rounded))
+    loss, metric = subject.judge(with_rounded_weights(subject.model, rounded))
     parameters, bits = _bits(subject.model, rounded)
     size = len(ir.to_proto(shipped).SerializeToString())
     names = point.key, point.member.name, point.bits, point.group, point.rounder
@@ -103,13 +102,13 @@ def _language(recipe: Recipe, base: Path, source: str) -> _Subject:
     assert data.evaluation is not None
     text = read(data.evaluation, wishes.windows)
     model = decoder.dynamic()
-    parity.compare_dynamic(decoder, parity.runner(model), recipe.seed)
+    parity.compare_dynamic(decoder, parity.runner(model, threads=1), recipe.seed)
     batches = None
     if data.calibration is not None:
         batches = batches_of(decoder, read(data.calibration, wishes.calibration_windows).tokens)
 
     def judge(candidate: ir.Model) -> tuple[float, float]:
-        run, nats = parity.runner(candidate), 0.0
+        run, nats = parity.runner(candidate, threads=1), 0.0
         for start in range(0, len(text.tokens), _ROWS):
             rows = text.tokens[start : start + _ROWS].astype(np.int64)
             logs = log_softmax(run(parity.dynamic_feeds(decoder.plan, rows[:, :-1]))["logits"])
@@ -140,7 +139,7 @@ def _other(recipe: Recipe, base: Path, source: str, checkpoint: str | None) -> _
         batches = lambda: calibration.batches(data.batch_size)  # noqa: E731
 
     def judge(candidate: ir.Model) -> tuple[float, float]:
-        opened = session(candidate)
+        opened = session(candidate, threads=1)
         outputs = [opened.run(None, dict(batch))[0] for batch in evaluation.batches(64)]
         score = float(metrics.score(data.metric, np.concatenate(outputs), evaluation.labels))
         good = metrics.higher_is_better(data.metric)
@@ -157,23 +156,6 @@ def _inputs(model: ir.Model) -> dict[str, InputSpec]:
             shape: list[int | str] = [d if isinstance(d, int) else str(d) for d in value.shape or ()]
             found[str(value.name)] = InputSpec(shape, value.dtype.numpy().name)  # type: ignore[arg-type]
     return found
-
-
-def _put_back(model: ir.Model, rounded: Rounded) -> ir.Model:
-    """The float graph with every planned weight replaced by the number that its integer stands for."""
-    result = model.clone()
-    for name, tensor in rounded.plan.tensors.items():
-        value = result.graph.initializers.get(name)
-        if value is None or value.const_value is None or tensor.role != "weight":
-            continue
-        if tensor.qparams is not None:
-            array = grid.dequantize(rounded.integers[name], tensor.qparams)
-        elif tensor.kept == "float16":
-            array = value.const_value.numpy().astype(np.float16).astype(np.float32)
-        else:
-            continue
-        value.const_value = ir.Tensor(array, name=name)
-    return result
 
 
 def _bits(model: ir.Model, rounded: Rounded) -> tuple[int, int]:

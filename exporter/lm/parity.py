@@ -128,8 +128,8 @@ def file_runner(path: Path) -> Run:
     return lambda feeds: dict(zip(names, opened.run(None, dict(feeds)), strict=True))
 
 
-def runner(model: ir.Model) -> Run:
-    """A graph in ONNX Runtime."""
-    opened = session(model)
+def runner(model: ir.Model, *, threads: int = 0) -> Run:
+    """A graph in ONNX Runtime; ``threads`` 0 lets it choose."""
+    opened = session(model, threads=threads)
     names = [o.name for o in opened.get_outputs()]
     return lambda feeds: dict(zip(names, opened.run(None, dict(feeds)), strict=True))
