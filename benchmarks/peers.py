@@ -1,4 +1,6 @@
-"""The peers' environments. Each is made on its first use, or KBIT_LITERT and KBIT_ONNX2TF name their Python."""
+"""The peers' environments. Each is made on its first use, or KBIT_LITERT, KBIT_ONNX2TF, KBIT_GENAI or KBIT_LLAMA name
+their Python.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,24 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["litert", "onnx2tf"]
+__all__ = ["genai", "litert", "llama", "onnx2tf"]
 
 LITERT = ("torch==2.13.0", "litert-torch==0.10.0", "ai-edge-quantizer==0.10.0")
 ONNX2TF = ("onnx2tf==1.29.*", "tensorflow-cpu==2.19.*", "tf-keras==2.19.*", "onnx==1.19.*", "onnx-graphsurgeon",
            "onnxruntime", "sng4onnx", "onnxsim", "psutil", "ai-edge-litert")  # fmt: skip
+GENAI = ("torch==2.13.0", "onnxruntime-genai==0.18.0", "onnxruntime==1.32.*", "onnx>=1.23", "onnx-ir", "onnxscript",
+         "transformers==5.23.*", "requests")  # fmt: skip
+LLAMA = ("numpy", "xllamacpp==2026.10.11549", "gguf==0.19.*", "safetensors")
+
+
+def genai() -> Path:
+    """Python of an environment with onnxruntime-genai and its model builder."""
+    return _made("KBIT_GENAI", "out/genai", GENAI)
+
+
+def llama() -> Path:
+    """Python of an environment with llama.cpp, in a wheel of bindings, and its file format."""
+    return _made("KBIT_LLAMA", "out/llama", LLAMA)
 
 
 def litert() -> Path:

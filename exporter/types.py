@@ -237,12 +237,12 @@ class Rounded:
     """A plan and the integers that go with it: what rounding, or training, hands to ``apply``.
 
     plan      may have other weight scales (and with them bias scales) than the plan that rounding was given
-    integers  by weight name: i32 on the grid of its qparams, of the weight's shape
+    integers  by weight name: on the grid of its qparams, of the weight's shape; i8 where that holds them, else i32
     biases    by bias name, f32: corrected; a bias that is not here is the graph's own
     """
 
     plan: Plan
-    integers: Mapping[str, npt.NDArray[np.int32]]
+    integers: Mapping[str, npt.NDArray[np.integer]]
     biases: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
 
@@ -283,9 +283,14 @@ def _tensor_to_dict(tensor: TensorPlan) -> dict[str, Any]:
 
 
 def _array_to_json(array: npt.NDArray[Any]) -> Any:
-    """Numbers as a list; very many (a language model's groups) as the base64 of their little-endian bytes."""
+    """Numbers as a list; very many (a language model's groups) as the base64 of their little-endian bytes.
+
+    Where all are equal, that one number.
+    """
     if array.size <= _LISTED:
         return array.tolist()
+    if (array == array.flat[0]).all():  # zero points of a symmetric scheme
+        return {"shape": list(array.shape), "all": array.flat[0].item()}
     kind = array.dtype.newbyteorder("<")
     return {"shape": list(array.shape), "base64": base64.b64encode(array.astype(kind).tobytes()).decode()}
 
@@ -293,6 +298,8 @@ def _array_to_json(array: npt.NDArray[Any]) -> Any:
 def _array_from_json(body: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     if not isinstance(body, dict):
         return np.asarray(body, dtype)
+    if "all" in body:
+        return np.full(body["shape"], body["all"], dtype)
     raw = np.frombuffer(base64.b64decode(body["base64"], validate=True), np.dtype(dtype).newbyteorder("<"))
     return raw.reshape(body["shape"]).astype(dtype)
 

@@ -25,12 +25,16 @@ Progress = Callable[[str, int, int | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """results in the order of the recipe; fits by (group, rounder); best: what to take, by file size asked for."""
+    """results in the order of the recipe; fits by (group, rounder); best: what to take, by file size asked for.
+
+    unmet  file sizes asked for that nothing fits in
+    """
 
     results: Sequence[Result]
     fits: dict[tuple[int, str], Fit]
     frontier: Sequence[Result]
     best: dict[int, Result]
+    unmet: Sequence[int] = ()
 
     def to_json(self) -> str:
         """law.json."""
@@ -39,6 +43,7 @@ class Law:
             "fits": [{"group": g, "rounder": r, **asdict(f), "best": f.best} for (g, r), f in self.fits.items()],
             "frontier": [result.row() for result in self.frontier],
             "best": [{"budget": budget, **result.row()} for budget, result in self.best.items()],
+            "unmet": list(self.unmet),
         }
         return json.dumps(body, indent=1) + "\n"
 
@@ -76,7 +81,9 @@ def run_law(
                 future.cancel()
             raise
     results = [store.results[point.key] for point in points]
-    law = Law(results, _fits(results), frontier(results), _best(results, recipe.law.budgets))
+    best = _best(results, recipe.law.budgets)
+    unmet = [budget for budget in recipe.law.budgets if budget not in best]
+    law = Law(results, _fits(results), frontier(results), best, unmet)
     (out / "law.json").write_text(law.to_json(), "utf-8")
     return law
 

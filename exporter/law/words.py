@@ -14,6 +14,11 @@ def sentences(law: Mapping[str, Any]) -> list[str]:
         f"For {size(row['budget'])} take {row['member']} at {row['bits']} bits: {size(row['file_bytes'])}, "
         f"{row['metric']:.4g}." for row in law["best"]
     ]  # fmt: skip
+    if law.get("unmet"):
+        least = min(law["results"], key=lambda row: row["file_bytes"])
+        sizes = ", ".join(size(budget) for budget in law["unmet"])
+        smallest = f"{least['member']} at {least['bits']} bits, {size(least['file_bytes'])}"
+        found.append(f"Nothing fits in {sizes}: the smallest is {smallest}.")
     for fit in law["fits"]:
         found.append(_comparison(fit, law["results"]))
     return found

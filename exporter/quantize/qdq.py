@@ -111,15 +111,15 @@ def _quantize_activation(g: ir.Graph, value: ir.Value, q: QParams) -> None:
 
 def _quantize_constant(g: ir.Graph, value: ir.Value, tensor: TensorPlan, rounded: Rounded) -> None:
     q, name = tensor.qparams, tensor.name
-    array = graph.constant(value)
-    if array is None or q is None:
+    if value.const_value is None or q is None:
         raise PlanError(f"the plan gives {name!r} as a {tensor.role}, but it is not a constant")
     integers: npt.NDArray[np.integer]
-    if name in rounded.integers:
-        integers = rounded.integers[name]
-        if integers.shape != array.shape:
-            raise PlanError(f"integers of shape {integers.shape} for {name!r} of shape {array.shape}")
+    if name in rounded.integers:  # then the float weight need not be read
+        integers, shape = rounded.integers[name], tuple(value.const_value.shape.numpy())
+        if integers.shape != shape:
+            raise PlanError(f"integers of shape {integers.shape} for {name!r} of shape {shape}")
     else:
+        array = value.const_value.numpy()
         integers = grid.quantize(np.asarray(rounded.biases.get(name, array), np.float32), q)
     zero_point = q.zero_point
     if tensor.role == "weight" and q.scheme.bits < 8:

@@ -19,7 +19,7 @@ from exporter.rounding.gptq import gptq
 from exporter.rounding.hqq import hqq
 from exporter.rounding.mse import mse
 from exporter.rounding.nearest import nearest
-from exporter.rounding.sequential import LayerRounder, WeightRounder, sequential
+from exporter.rounding.sequential import LayerRounder, WeightRounder, in_bytes, sequential
 from exporter.types import Plan, QParams, Rounded, TensorPlan
 
 __all__ = [
@@ -62,7 +62,8 @@ def round_weights(
             raise PlanError(f"the plan gives {tensor.name!r} as a weight, but it is not a constant of the graph")
         assert tensor.qparams is not None
         rounder = nearest if tensor.rounder in LAYER_ROUNDERS else _rounder(tensor)
-        qparams, integers[tensor.name] = rounder(array.astype(np.float32), tensor.qparams)
+        qparams, made = rounder(array.astype(np.float32), tensor.qparams)
+        integers[tensor.name] = in_bytes(made, qparams.scheme)
         tensors[tensor.name] = replace(tensor, qparams=qparams)
     rounded = Rounded(with_bias_scales(model, replace(plan, tensors=tensors)), integers)
     with_data = [tensor for tensor in wanted if tensor.rounder in LAYER_ROUNDERS]

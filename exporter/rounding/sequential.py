@@ -20,7 +20,7 @@ from exporter.rounding.layers import Layer, layers_of
 from exporter.rounding.moments import Moments
 from exporter.types import Codebook, QParams, Rounded, Scheme, TensorPlan
 
-__all__ = ["LayerRounder", "WeightRounder", "sequential"]
+__all__ = ["LayerRounder", "WeightRounder", "in_bytes", "sequential"]
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -65,10 +65,15 @@ def sequential(
         if rounding:
             qparams, made = _round(layer, weight, moments, tensor, tensors, layer_rounders[tensor.rounder])
             tensors[layer.weight] = replace(tensor, qparams=qparams)
-            integers[layer.weight] = made
+            integers[layer.weight] = in_bytes(made, qparams.scheme)
         _correct_bias(model, layer, moments, tensors, integers[layer.weight], biases)
         _write(quantized, layer, tensors, integers[layer.weight], biases)
     return Rounded(replace(rounded.plan, tensors=tensors), integers, biases)
+
+
+def in_bytes(integers: npt.NDArray[np.int32], scheme: Scheme | Codebook) -> npt.NDArray[np.integer]:
+    """In one byte each where they fit: those of a whole model are held at once."""
+    return integers.astype(np.int8) if scheme.qmin >= -128 and scheme.qmax <= 127 else integers
 
 
 def _taken(model: ir.Model, batches: Iterable[Batch]) -> list[Batch]:
@@ -158,7 +163,7 @@ def _correct_bias(
     layer: Layer,
     moments: Moments,
     tensors: dict[str, TensorPlan],
-    integers: npt.NDArray[np.int32],
+    integers: npt.NDArray[np.integer],
     biases: dict[str, Floats],
 ) -> None:
     """The mean of each output channel is that of the float network (Nagel et al. 2019, section 4.2, from data)."""
@@ -180,7 +185,7 @@ def _write(
     quantized: ir.Model,
     layer: Layer,
     tensors: Mapping[str, TensorPlan],
-    integers: npt.NDArray[np.int32],
+    integers: npt.NDArray[np.integer],
     biases: Mapping[str, Floats],
 ) -> None:
     """The layer as it is now, into the network that the next ones get their inputs from."""

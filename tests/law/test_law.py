@@ -42,7 +42,7 @@ evaluation = "data.npz"
 members = ["net.py:small", "net.py:middle", "net.py:large"]
 bits = [1, 1.58, 2, 4, 8, 16]
 groups = [16, 0]
-budgets = [4000, 1000000]
+budgets = [10, 4000, 1000000]
 """
 
 
@@ -130,7 +130,9 @@ def test_killed_and_resumed_gives_the_same_table(family: Path, capfd: pytest.Cap
     assert by["large", "4", 16]["weight_bits"] > by["large", "4", 0]["weight_bits"]
     assert all(row["file_bytes"] <= row["budget"] for row in body["best"])
     assert "<svg" in (family / "whole" / "law.html").read_text()
-    assert "For 4 kB take" in capfd.readouterr().out
+    out = capfd.readouterr().out
+    assert "For 4 kB take" in out
+    assert "Nothing fits in 10 B: the smallest is small at" in out
 
 
 @pytest.mark.parametrize(
