@@ -101,7 +101,7 @@ class Network:
                 elif planned is None or (planned.qparams is None and planned.kept == "float32"):
                     self.weights[name] = _FloatWeight(array, masks.get(name))
                 elif planned.qparams is not None:
-                    integers = self._rounded.integers[name]
+                    integers = self._rounded.integers[name].astype(np.int32)
                     self.weights[name] = LearnedWeight(
                         np.asarray(array, np.float32), planned.qparams, integers, masks.get(name)
                     )
