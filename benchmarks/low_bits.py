@@ -1,7 +1,7 @@
 """ResNet-20 and ResNet-32 with weights of 8 to 1 bits: accuracy, bytes and latency of the real files, and each rounder.
 
 python -m benchmarks.low_bits accuracy [--nets resnet20 resnet32] [--widths int8 int4 int3 int2]
-python -m benchmarks.low_bits rounders [--nets resnet20] [--widths int4 int3 int2]
+python -m benchmarks.low_bits rounders [--nets resnet20] [--widths int4 int3 int2] [--rounders nearest mse …]
 python -m benchmarks.low_bits latency  [--nets resnet20 resnet32] [--widths int4 int3 int2]
 
 520 calibration images, int8 activations, all layers, no training; 2,000 test images. Everything else is the default.
@@ -11,6 +11,7 @@ s: wall time of calibration, planning and rounding; CPU s: of all threads, whate
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -85,21 +86,23 @@ def accuracy(nets: list[str], widths: list[str], folder: Path) -> None:
         for width in widths:
             onnx, tflite, seconds = files(net, folder / net / width, Quantize(weights=width))  # type: ignore[arg-type]
             scores = f"{score(onnx):.2f}", f"{score(tflite):.2f}"
+            print(net, width, *scores, seconds, file=sys.stderr, flush=True)
             rows.append([net, width, *scores, onnx.stat().st_size, tflite.stat().st_size, seconds])
     head = ["net", "weights", "top-1, ONNX Runtime", "top-1, TFLite", "ONNX bytes", "TFLite bytes", "s / CPU s"]
     print(table(head, rows))
 
 
-def rounders(nets: list[str], widths: list[str], folder: Path) -> None:
+def rounders(nets: list[str], widths: list[str], folder: Path, chosen: list[str]) -> None:
     rows = []
     for net in nets:
-        for rounder in ROUNDERS:
+        for rounder in chosen:
             row: list[object] = [net, rounder]
             for width in widths:
                 wishes = Quantize(weights=width, rounder=rounder)  # type: ignore[arg-type]
                 onnx, _, seconds = files(net, folder / net / rounder / width, wishes)
                 row += [f"{score(onnx):.2f}", seconds]
             rows.append(row)
+            print(row, file=sys.stderr, flush=True)
     print(table(["net", "rounder", *(name for width in widths for name in (width, "s / CPU s"))], rows))
 
 
@@ -119,6 +122,7 @@ def latency(nets: list[str], widths: list[str], folder: Path) -> None:
                     ms8, ms, ratio = interleaved(*[_call(runner(p), image) for p in (eight, few)])
                     sizes = eight.stat().st_size, few.stat().st_size
                     runtime = "ONNX Runtime" if few.suffix == ".onnx" else f"TFLite, prefer {prefer}"
+                    print(net, width, runtime, 1 / ratio, file=sys.stderr, flush=True)
                     rows.append([net, width, runtime, f"{ms8:.3f}", f"{ms:.3f}", f"{1 / ratio:.2f}",
                                  sizes[1], f"{sizes[1] / sizes[0]:.3f}"])  # fmt: skip
     head = ["net", "weights", "runtime", "ms, int8", "ms", "latency / int8", "bytes", "bytes / int8"]
@@ -134,11 +138,15 @@ def main() -> None:
     parser.add_argument("what", choices=["accuracy", "rounders", "latency"])
     parser.add_argument("--nets", nargs="+", choices=list(NETS))
     parser.add_argument("--widths", nargs="+")
+    parser.add_argument("--rounders", nargs="+", choices=ROUNDERS, default=list(ROUNDERS))
     given = parser.parse_args()
     nets = given.nets or (["resnet20"] if given.what == "rounders" else list(NETS))
     widths = given.widths or (["int8"] if given.what == "accuracy" else []) + ["int4", "int3", "int2"]
     with tempfile.TemporaryDirectory() as name:
-        {"accuracy": accuracy, "rounders": rounders, "latency": latency}[given.what](nets, widths, Path(name))
+        if given.what == "rounders":
+            rounders(nets, widths, Path(name), given.rounders)
+        else:
+            {"accuracy": accuracy, "latency": latency}[given.what](nets, widths, Path(name))
     print(f"\n{machine('onnxruntime', 'ai-edge-litert', 'numpy')}")
 
 
