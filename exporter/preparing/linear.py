@@ -15,12 +15,13 @@ __all__ = ["linear"]
 
 def linear(model: ir.Model) -> None:
     """Where at most one leading dimension is dynamic: more cannot be written into a reshape."""
+    flat: dict[int, ir.Value] = {}  # by the id of what was reshaped: readers of one activation share it
     for node in list(model.graph):
         if node.op_type == "MatMul":
-            _as_gemm(model.graph, node)
+            _as_gemm(model.graph, node, flat)
 
 
-def _as_gemm(g: ir.Graph, node: ir.Node) -> None:
+def _as_gemm(g: ir.Graph, node: ir.Node, flat: dict[int, ir.Value]) -> None:
     source, weight = node.inputs
     matrix, add = graph.constant(weight), graph.only_consumer(node.outputs[0])
     if source is None or source.shape is None or matrix is None or matrix.ndim != 2 or matrix.dtype != np.float32:
@@ -38,23 +39,22 @@ def _as_gemm(g: ir.Graph, node: ir.Node) -> None:
     stem = graph.fresh_name(g, f"{result.name}_rows")
     sizes = [d if isinstance(d, int) else -1 for d in dims]
     rows = int(np.prod(sizes)) if -1 not in sizes else -1
-    flat, back = (
-        graph.add_initializer(g, f"{stem}_{tag}", np.asarray(shape, np.int64))
-        for tag, shape in (("in", [rows, depth]), ("out", [*sizes, columns]))
-    )
-    row = other if bias.ndim == 1 else graph.add_initializer(g, f"{stem}_bias", bias.reshape(-1))
     count = rows if rows >= 0 else None
-    before, after = (
-        ir.Value(name=f"{stem}_{tag}", shape=ir.Shape([count, width]), type=result.type)
-        for tag, width in (("source", depth), ("result", columns))
-    )
-    made = [
-        ir.Node("", "Reshape", [source, flat], outputs=[before], name=f"{stem}/in"),
-        ir.Node("", "Gemm", [before, weight, row], outputs=[after], name=node.name),
+    made = []
+    if id(source) not in flat:
+        shape = graph.add_initializer(g, f"{stem}_in", np.asarray([rows, depth], np.int64))
+        before = ir.Value(name=f"{stem}_source", shape=ir.Shape([count, depth]), type=result.type)
+        made.append(ir.Node("", "Reshape", [source, shape], outputs=[before], name=f"{stem}/in"))
+        flat[id(source)] = before
+    back = graph.add_initializer(g, f"{stem}_out", np.asarray([*sizes, columns], np.int64))
+    row = other if bias.ndim == 1 else graph.add_initializer(g, f"{stem}_bias", bias.reshape(-1))
+    after = ir.Value(name=f"{stem}_result", shape=ir.Shape([count, columns]), type=result.type)
+    made += [
+        ir.Node("", "Gemm", [flat[id(source)], weight, row], outputs=[after], name=node.name),
         ir.Node("", "Reshape", [after, back], outputs=[ir.Value(shape=result.shape, type=result.type)]),
     ]
     made[-1].name = f"{stem}/out"
-    g.insert_before(add, made)
+    g.insert_before(node, made)  # a later reader of the reshaped source may stand before this Add
     end = made[-1].outputs[0]
     result.replace_all_uses_with(end, replace_graph_outputs=True)
     end.name, result.name = result.name, None

@@ -1,8 +1,9 @@
-"""Promise: linear layers read activations whose channels have like ranges; the network computes the same.
+"""Promise: linear layers read and write activations whose channels have like ranges; the network computes the same.
 
 SmoothQuant, Xiao et al. 2023, eq. 4: s_j = max|x_j|^alpha / max|w_j|^(1 - alpha); x is divided by s and the weights are
 multiplied with it. Where a LayerNormalization makes x for such layers alone, the division goes into its scale and
-bias; elsewhere it is one Mul.
+bias; elsewhere it is one Mul, in float. Where float nodes alone read what a layer writes (the residual stream, a GELU),
+its outputs are brought to one range too: rows of weight and bias are divided by what the float result is multiplied by.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from exporter import graph
+from exporter.ops import OPS, Float
 from exporter.types import TensorStats
 
 __all__ = ["linear_readers", "rows_of", "set_rows", "smooth", "smoothed_values"]
 
 _ALPHA = 0.5
 _MOST = 1e3  # of a scale
+_WIDEST = 64.0  # an output channel is widened at most so many times
+_WHY = "evens out channels: on one grid it would do the opposite"
 
 
 def smoothed_values(model: ir.Model) -> list[str]:
     """Names of the activations whose channel ranges ``smooth`` wants to see."""
-    return list(linear_readers(model))
+    return [*linear_readers(model), *(str(node.outputs[0].name) for node, _ in _float_outputs(model))]
 
 
 def smooth(model: ir.Model, stats: Mapping[str, TensorStats]) -> None:
@@ -46,6 +50,62 @@ def smooth(model: ir.Model, stats: Mapping[str, TensorStats]) -> None:
         _divide(model.graph, source, nodes, scale)
         for node, row in zip(nodes, rows, strict=True):
             set_rows(model.graph, node, row * scale)
+    for node, end in _float_outputs(model):
+        found = stats.get(node.outputs[0].name or "")
+        if found is not None and found.channel_low is not None and found.channel_high is not None:
+            seen = np.maximum(np.abs(found.channel_low), np.abs(found.channel_high)).astype(np.float64)
+            _even_out(model.graph, node, end, np.where(seen > 0, np.maximum(seen / seen.max(), 1 / _WIDEST), 1.0))
+
+
+def _float_outputs(model: ir.Model) -> list[tuple[ir.Node, ir.Value]]:
+    """Gemms with a constant weight, and their results (behind a reshape, if any) that only float nodes read."""
+    found = []
+    for nodes in linear_readers(model).values():
+        for node in nodes:
+            bias = node.inputs[2] if len(node.inputs) > 2 else None
+            if node.op_type != "Gemm" or (bias is not None and graph.constant(bias) is None):
+                continue
+            end, columns = node.outputs[0], len(rows_of(node))
+            reshape = graph.only_consumer(end)
+            if reshape is not None and reshape.op_type == "Reshape":
+                end = reshape.outputs[0]
+            readers = graph.consumers(end)
+            whole = end.shape is not None and end.shape[-1] == columns
+            if whole and readers and not end.is_graph_output() and all(map(_is_float, readers)):
+                found.append((node, end))
+    return found
+
+
+def _is_float(node: ir.Node) -> bool:
+    """No integer kernel; or a sum of two computed values that only such nodes read."""
+    row = OPS.get(node.op_type)
+    if row is not None and isinstance(row.int8, Float):
+        return True
+    computed = node.op_type == "Add" and all(graph.constant(value) is None for value in node.inputs)
+    readers = graph.consumers(node.outputs[0])
+    kinds = [OPS.get(reader.op_type) for reader in readers]
+    return computed and bool(kinds) and all(kind is not None and isinstance(kind.int8, Float) for kind in kinds)
+
+
+def _even_out(g: ir.Graph, node: ir.Node, end: ir.Value, share: npt.NDArray[np.float64]) -> None:
+    """Row j divided by share[j], and the float result multiplied with it."""
+    set_rows(g, node, rows_of(node) / share[:, None])
+    if len(node.inputs) > 2 and (bias := graph.constant(node.inputs[2])) is not None:
+        name = graph.fresh_name(g, f"{node.outputs[0].name}_bias")
+        node.replace_input_with(
+            2, graph.add_initializer(g, name, (np.asarray(bias, np.float64).reshape(-1) / share).astype(np.float32))
+        )
+    name = graph.fresh_name(g, f"{end.name}_evened")
+    factor = graph.add_initializer(g, f"{name}_factor", share.astype(np.float32))
+    made = ir.Value(name=name, shape=end.shape, type=end.type)
+    readers = list(end.uses())
+    mul = ir.Node("", "Mul", [end, factor], outputs=[made], name=name)
+    mul.metadata_props[graph.KEEP_FLOAT] = _WHY
+    maker = end.producer()
+    assert maker is not None
+    g.insert_after(maker, [mul])
+    for use in readers:
+        use.node.replace_input_with(use.idx, made)
 
 
 def linear_readers(model: ir.Model) -> dict[str, list[ir.Node]]:
@@ -99,6 +159,8 @@ def _divide(g: ir.Graph, source: ir.Value, nodes: list[ir.Node], scale: npt.NDAr
     name = graph.fresh_name(g, f"{source.name}_smooth")
     factor = graph.add_initializer(g, f"{name}_factor", (1 / scale).astype(np.float32))
     made = ir.Value(name=name, shape=source.shape, type=source.type)
-    g.insert_before(min(nodes, key=list(g).index), [ir.Node("", "Mul", [source, factor], outputs=[made], name=name)])
+    mul = ir.Node("", "Mul", [source, factor], outputs=[made], name=name)
+    mul.metadata_props[graph.KEEP_FLOAT] = _WHY
+    g.insert_before(min(nodes, key=list(g).index), [mul])
     for node in nodes:
         node.replace_input_with(0, made)

@@ -166,7 +166,9 @@ class Quantize(Table, frozen=True):
     keep_float: Annotated[list[str], _says("nodes that stay in float: name patterns (fnmatch)")] = []
     passes: Annotated[
         list[Literal["equalize", "smooth", "rotate"]],
-        _says("before quantization, in order: cross-layer equalization, SmoothQuant, Hadamard rotation"),
+        _says(
+            "before quantization, in order: cross-layer equalization, SmoothQuant (of outputs too), Hadamard rotation"
+        ),
     ] = []
     override: Annotated[list[Override], _says("other wishes for some nodes")] = []
 
