@@ -187,7 +187,7 @@ def export(
 def check(bundle: Path | str, on: str = "host", *, progress: Progress = quiet, **options: Any) -> dict[str, Any]:
     """Run the bundle's own checker on a target, keep its result in the bundle as check.json, and return it.
 
-    options  samples, threads, limit_s, announce: as ``targets.check`` takes them
+    options  samples, threads, limit_s, keep, announce: as ``targets.check`` takes them
     """
     progress(f"check on {on}", 0, None)
     result = targets.check(bundle, on, progress=progress, **options)

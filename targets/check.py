@@ -14,6 +14,7 @@ from targets.judging import judged
 from targets.locating import first_difference
 from targets.transports import open_transport
 from targets.transports.browser import Browser
+from targets.transports.connection import Connection
 from targets.types import Job, Progress, Target, TargetError, Transport
 
 __all__ = ["bundle_files", "check", "quiet", "verified"]
@@ -32,6 +33,7 @@ def check(
     samples: int = 0,
     threads: int = 1,
     limit_s: float = 3600.0,
+    keep: bool = False,
     progress: Progress | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
@@ -39,6 +41,7 @@ def check(
 
     samples   evaluation samples at most; 0: all
     limit_s   the check is ended after this many seconds
+    keep      leave the bundle's files on the device, so that the next check sends only what changed
     progress  called with (step, done, total)
     announce  called with the link that a phone shall open, where the target is a browser
     Raises TargetError: broken or altered bundle, unknown or unreachable target, no result.
@@ -52,6 +55,8 @@ def check(
     transport = open_transport(target)
     if isinstance(transport, Browser) and announce is not None:
         transport.announce = announce
+    if isinstance(transport, Connection):
+        transport.keep = keep
     with transport as device:
         device.push(files, tell)
         result = device.run(Job("check", {**options, "outputs": compared}, limit_s), tell)

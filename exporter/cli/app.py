@@ -88,6 +88,9 @@ def check(
     samples: Annotated[int, typer.Option("--samples", min=0, help="evaluation samples at most; 0: all")] = 0,
     threads: Annotated[int, typer.Option("--threads", min=1, max=256, help="of each runtime")] = 1,
     limit: Annotated[str, typer.Option("--limit", metavar="SPAN", help="the check is ended after so long")] = "1h",
+    keep: Annotated[
+        bool, typer.Option("--keep", help="leave the files on the device: the next check sends only what changed")
+    ] = False,
     junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="write JUnit XML")] = None,
     history: Annotated[
         Path | None, typer.Option("--history", metavar="FILE", help="add instruction counts to it, for kbit compare")
@@ -101,7 +104,14 @@ def check(
 
     with progress_bars() as progress:
         result = pipeline.check(
-            bundle, on, progress=progress, announce=links.show, samples=samples, threads=threads, limit_s=seconds(limit)
+            bundle,
+            on,
+            progress=progress,
+            announce=links.show,
+            samples=samples,
+            threads=threads,
+            limit_s=seconds(limit),
+            keep=keep,
         )
     for line in write_summary(result, result["bundle"], junit):
         typer.echo(line, err=True)

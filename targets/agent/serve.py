@@ -2,14 +2,17 @@
 
 Each message is one line of JSON, then as many bytes as its "payload" says.
 
-  in   {"op": "have", "files": [[name, sha256], ...]}   -> {"missing": [name, ...], "free": bytes on this disk}
+  in   {"op": "have", "files": [[name, sha256], ...], "keep": bool}
+                                                        -> {"missing": [name, ...], "free": bytes on this disk}
        {"op": "put", "name", "sha256", "payload"}       -> {"ok": true}
        {"op": "job", "do", "options"}                   -> {"progress", "done", "total"} ..., then {"result"}
        {"op": "get", "name"}                            -> {"payload"}
        {"op": "bye"}
   out  {"error": one line} in place of an answer; {"beat": seconds} every few seconds while a job runs
 
-The folder holds check.pyz, ``bundle`` (what was put) and ``out`` (what a job wrote).
+The folder holds check.pyz, ``bundle`` (what was put) and ``out`` (what a job wrote). Beside it ``kept`` holds files by
+their sha256 from one connection to the next: those of the last bundle that asked for it; whoever does not ask removes
+them.
 """
 
 from __future__ import annotations
@@ -55,6 +58,9 @@ class _Connection:
         self._lock = threading.Lock()
         self._job: Any = None
         self._worker: Any = None
+        self._kept = os.path.join(os.path.dirname(folder), "kept")
+        self._keep: Any = None  # None: nobody has said
+        self._hashes: Any = ()
         for part in ("bundle", "out"):
             os.makedirs(os.path.join(folder, part))
 
@@ -77,6 +83,11 @@ class _Connection:
         if job is not None and job.poll() is None:
             _kill(job)
         shutil.rmtree(self._folder, ignore_errors=True)
+        if self._keep is False:
+            shutil.rmtree(self._kept, ignore_errors=True)
+        elif self._keep and os.path.isdir(self._kept):
+            for name in set(os.listdir(self._kept)) - set(self._hashes):
+                os.remove(os.path.join(self._kept, name))
 
     def _say(self, message: Any, payload: Any = b"") -> None:
         data = json.dumps(message).encode() + b"\n" + payload
@@ -85,14 +96,21 @@ class _Connection:
                 data = data[os.write(1, data) :]
 
     def _place(self, name: Any, part: Any = "bundle") -> Any:
-        root = os.path.join(self._folder, part)
+        root = os.path.normpath(os.path.join(self._folder, part))
         path = os.path.normpath(os.path.join(root, name))
         if not path.startswith(root + os.sep):
             raise OSError(errno.EACCES, "a path outside the bundle", name)
         return path
 
     def _have(self, message: Any) -> None:
-        missing = [n for n, digest in message["files"] if not _same(self._place(n), digest)]
+        self._keep, self._hashes = bool(message.get("keep")), [digest for _, digest in message["files"]]
+        missing = []
+        for name, digest in message["files"]:
+            path, kept = self._place(name), self._place(digest, "../kept")
+            if not _same(path, digest) and _same(kept, digest):
+                _linked(kept, path)
+            if not _same(path, digest):
+                missing.append(name)
         self._say({"missing": missing, "free": shutil.disk_usage(self._folder).free})
 
     def _put(self, message: Any) -> None:
@@ -114,6 +132,8 @@ class _Connection:
         if not _same(path, message["sha256"]):
             self._say({"error": "%s was altered on the way: its sha256 is another than was sent" % message["name"]})
             return
+        if self._keep:
+            _linked(path, self._place(message["sha256"], "../kept"))
         self._say({"ok": True})
 
     def _get(self, message: Any) -> None:
@@ -187,6 +207,17 @@ def _line() -> bytes:
 
 def _same(path: Any, digest: Any) -> bool:
     return os.path.isfile(path) and file_hash(path) == digest
+
+
+def _linked(old: Any, new: Any) -> None:
+    """The same file under another name; a copy where the disk has no links."""
+    os.makedirs(os.path.dirname(new), exist_ok=True)
+    if os.path.exists(new):
+        os.remove(new)
+    try:
+        os.link(old, new)
+    except OSError:
+        shutil.copyfile(old, new)
 
 
 def _kill(job: Any) -> None:

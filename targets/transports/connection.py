@@ -50,13 +50,17 @@ class Way:
 
 
 class Connection:
-    """Open from ``__enter__`` to ``__exit__``; ``facts`` is what the device said of itself."""
+    """Open from ``__enter__`` to ``__exit__``; ``facts`` is what the device said of itself.
+
+    keep  leave the bundle's files there for the next connection; else what an earlier one left is used and removed
+    """
 
     def __init__(self, way: Way) -> None:
         self._way = way
         self._messages: queue.Queue[tuple[dict[str, Any], bytes] | None] = queue.Queue()
         self._stderr: list[bytes] = []
         self.facts: dict[str, Any] = {}
+        self.keep = False
 
     def __enter__(self) -> Connection:
         environment = None if self._way.environment is None else dict(self._way.environment)
@@ -90,7 +94,7 @@ class Connection:
     def push(self, files: Mapping[str, Path], progress: Progress) -> int:
         """Send what the device does not have yet, by hash."""
         hashes = {name: file_hash(path) for name, path in files.items()}
-        answer = self._ask({"op": "have", "files": list(hashes.items())})
+        answer = self._ask({"op": "have", "files": list(hashes.items()), "keep": self.keep})
         missing = [name for name in files if name in set(answer["missing"])]
         sizes = {name: files[name].stat().st_size for name in missing}
         total = sum(sizes.values())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 
 from targets import TargetError, check
+from targets.check import bundle_files, verified
 from tests.device.loopback import Device, leftovers, need_programs, processes_of, small_bundle
 
 pytestmark = pytest.mark.xdist_group("ssh")
@@ -54,6 +57,36 @@ def test_a_check_over_ssh_is_the_check_here(device: Device, bundle: Path, monkey
         assert found["artifacts"][name]["golden"]["equal"] == 1.0
     assert "send to board" in steps
     assert "tflite on board" in steps
+    assert leftovers(device) == []
+
+
+def test_files_that_are_kept_travel_once(
+    device: Device, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = device.target(monkeypatch)
+    kept = device.store / "kbit" / "kept"
+    sent: list[int] = []
+
+    def progress(step: str, done: int, total: int | None) -> None:
+        if step == "send to board":
+            sent.append(total or 0)
+
+    def checked(folder: Path, keep: bool) -> int:
+        sent.clear()
+        assert check(folder, target, keep=keep, progress=progress)["passed"]
+        return max(sent, default=0)
+
+    size = sum(path.stat().st_size for path in bundle_files(bundle, verified(bundle)).values())
+    assert checked(bundle, keep=True) == size
+    assert checked(bundle, keep=True) == 0, "nothing changed"
+    other = Path(shutil.copytree(bundle, tmp_path / "other"))
+    manifest = other / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"gates": {"max_drop": 99.0}}))
+    assert checked(other, keep=True) == manifest.stat().st_size, "only what changed"
+    (kept / sorted(os.listdir(kept))[0]).write_bytes(b"altered")
+    assert checked(other, keep=True) > 0, "what was altered there is sent again"
+    assert len(list(kept.iterdir())) == len(bundle_files(other, verified(other))), "no file of an older bundle"
+    assert checked(other, keep=False) == 0
     assert leftovers(device) == []
 
 
