@@ -143,7 +143,7 @@ def llama(path: Path) -> Callable[[int], Times]:
         seconds = []
         for count in (1, written + 1):
             start = clock()
-            server.handle_completions(json.dumps({**wishes, "n_predict": count}))
+            server.handle_completions({**wishes, "n_predict": count})
             seconds.append(clock() - start)
         return seconds[0], seconds[1] - seconds[0]
 

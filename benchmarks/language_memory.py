@@ -74,7 +74,7 @@ def run(source: Path, out: Path) -> None:
     recipe = with_arguments(None, {"source": str(source), "weights": "int4", "rounder": "nearest", "context": 512})
     language.make(recipe, source, base=Path(), out=out, progress=tell)
     moments = [*begun.values(), time.perf_counter()]
-    stages = {name: b - a for name, a, b in zip(begun, moments, moments[1:], strict=True)}
+    stages = {name: b - a for name, a, b in zip(begun, moments, moments[1:], strict=False)}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     sizes = {path.name: path.stat().st_size for path in out.iterdir()}
     print("\n" + json.dumps({"stages": stages, "peak": peak, "sizes": sizes}))

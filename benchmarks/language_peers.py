@@ -100,7 +100,7 @@ def litert(folder: Path, source: Path, recipe: str) -> None:
     code = (
         "from litert_torch.generative.export_hf import export\n"
         f"export.export({str(source)!r}, {str(folder)!r}, prefill_lengths=[64], cache_length={_CONTEXT}, "
-        f"quantization_recipe={wanted!r}, keep_temporary_files={wanted is None}, bundle_litert_lm=False)\n"
+        f"quantization_recipe={wanted!r}, keep_temporary_files=True, bundle_litert_lm=False)\n"
     )
     subprocess.run([str(peers.litert()), "-c", code], check=True, stdout=subprocess.DEVNULL)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import get_args
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -13,6 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 from exporter import grid
 from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import emit_tflite, read_tflite
+from exporter.ops.program import mark
 from exporter.quantize import apply, make_plan
 from exporter.recipe import Quantize, Weights
 from exporter.rounding import round_weights
@@ -144,3 +146,16 @@ def test_tables(width, granularity):
         assert (operator.split()[0], kind) == ("GATHER", "int8")
     else:
         assert (operator.split()[0], kind) == ("EMBEDDING_LOOKUP", narrow)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("name", ["int8", "int4", "int2"])
+def test_large_integers_of_two_graphs_are_known_as_equal(name: str, turned: bool) -> None:
+    wide = np.random.default_rng(0).integers(-2, 2, (1100, 1000)).astype(np.int8)
+    dtype = np.dtype(name) if name == "int8" else np.dtype(getattr(ml_dtypes, name))
+    first, second = (wide.astype(dtype) for _ in range(2))
+    other = wide.copy()
+    other[7, 9] ^= 1
+    if turned:
+        first, second, other = first.T, second.T, other.T
+    assert mark(first) == mark(second) != mark(other.astype(dtype))
