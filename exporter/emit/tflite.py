@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -162,7 +163,7 @@ class _Emitter(Values):
         node = value.producer()
         if node is not None and node.op_type == _DEQUANTIZE:
             stored = graph.constant(node.inputs[0])
-            if stored is None:
+            if stored is None or node.inputs[0] is None or node.inputs[0].name in self.fixed.laws:
                 return None
             quant, shift = _quant(node)
             if shift:
@@ -195,6 +196,20 @@ class _Emitter(Values):
             self._bound[id(value)] = View(tensor, identity(len(tensor.shape)))
         return self._bound[id(value)]
 
+    def _stored_follower(self, node: ir.Node, stored: ir.Value) -> View:
+        """A constant of integers, repeated as often as the batch says."""
+        if id(stored) not in self._bound:
+            law, name = self.fixed.laws[stored.name or ""], stored.name or ""
+            if not isinstance(law, Spread):
+                found = "its integers are computed from the batch"
+                raise UnsupportedError(name, "constant", "batch", found, "export with a fixed batch")
+            quant, shift = _quant(node)
+            row = (law.row.astype(np.int16) - shift).astype(np.int8) if shift else law.row
+            tensor = self.following.tensor(replace(law, row=row), row.dtype, name)
+            tensor.quant = quant
+            self._bound[id(stored)] = View(tensor, identity(len(tensor.shape)))
+        return self._bound[id(stored)]
+
     def _held(self, value: ir.Value) -> View:
         found = self._bound.get(id(value))
         if found is None:
@@ -214,7 +229,7 @@ class _Emitter(Values):
             return View(self.program.constant(real, stem=value.name or "constant"), identity(array.ndim))
         stored = node.inputs[0]
         assert stored is not None
-        source = self._held(stored)
+        source = self._stored_follower(node, stored) if stored.name in self.fixed.laws else self._held(stored)
         if integer:
             return source
         if id(stored) not in self._float:

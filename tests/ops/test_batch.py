@@ -26,6 +26,13 @@ CASES = {
         " a = Constant<value_ints = [2]>() u = Unsqueeze(x, a) t = Expand(u, s)"
         " shape = Constant<value_ints = [0, 6, 3, 4]>() y = Reshape(t, shape) }"
     ),
+    "a token on integers": (
+        "(float[N,3,4] x, float[1,1,4] c) => (float[N,4,4] y)"
+        f"{{ {LENGTH} tail = Constant<value_ints = [1, 4]>() s = Concat<axis = 0>(n, tail) t = Expand(c, s)"
+        " k = Constant<value_float = 0.03125>() z = Constant<value = uint8 {128}>() a = QuantizeLinear(t, k, z)"
+        " b = DequantizeLinear(a, k, z) d = QuantizeLinear(x, k, z) e = DequantizeLinear(d, k, z)"
+        " f = Concat<axis = 1>(b, e) g = QuantizeLinear(f, k, z) y = DequantizeLinear(g, k, z) }"
+    ),
     "zeros of the batch": (
         "(float[N,3] x) => (float[N,5] y)"
         f"{{ {LENGTH} tail = Constant<value_ints = [2]>() s = Concat<axis = 0>(n, tail) t = ConstantOfShape(s)"
