@@ -1,4 +1,4 @@
-"""The commands that keep or win back accuracy: lint, search, sweep."""
+"""The commands that keep or win back accuracy: lint, search, sweep, tune."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="as for 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to kbit."""
-    for command in (lint, search, sweep):
+    for command in (lint, search, sweep, tune):
         app.command()(command)
 
 
@@ -141,3 +141,35 @@ def sweep(
         return
     files = [out / name for name in ("sweep.json", "sweep.html")]
     say(*tables.sweep(found), *(f"{path.suffix[1:]}  {path}" for path in files if path.is_file()))
+
+
+def tune(
+    recipe: RecipeFile,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the recipe that passes")],
+    json: Json = False,
+) -> int:
+    """When a gate fails: try remedies, the cheapest first, measure each, stop at the first that passes."""
+    from contextlib import suppress
+    from json import loads
+
+    from exporter import tuning
+    from exporter.cli import tables
+    from exporter.errors import MissingError
+    from exporter.recipe import read_recipe
+    from exporter.report import render_tune
+    from exporter.subject import open_subject
+
+    wanted = read_recipe(recipe)
+    with progress_bars() as progress:
+        progress("load", 0, None)
+        subject = open_subject(wanted, recipe.parent)
+        found = tuning.tune(wanted, subject, base=recipe.parent, out=out, progress=progress)
+    body = loads(found.to_json())
+    with suppress(MissingError):  # plots are an extra
+        render_tune(out, body, wanted.gates.max_drop)
+    if json:
+        print_json(body)
+    else:
+        files = [out / name for name in ("recipe.toml", "tune.json", "tune.html")]
+        say(*tables.tuning(found), *(f"{path.suffix[1:]}  {path}" for path in files if path.is_file()))
+    return 0 if found.passed else 1

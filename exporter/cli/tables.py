@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from exporter.pruning import Pruning
     from exporter.search import Search
     from exporter.sweeping import Sweep
+    from exporter.tuning import Tuning
     from exporter.worth import NoGain
     from targets import Target
 
@@ -40,6 +41,7 @@ __all__ = [
     "target",
     "target_facts",
     "targets",
+    "tuning",
 ]
 
 _FEW = 40  # rows of a long table that people are shown; --json has them all
@@ -412,3 +414,13 @@ def sweep(found: Sweep) -> list[RenderableType]:
         figures = _size(p.bytes), _number(p.metric, 2), _number(p.drop, 2), _number(p.p50_ms, 3)
         table.add_row(p.width, str(p.group), p.rounder, p.artifact, *figures)
     return [table]
+
+
+def tuning(found: Tuning) -> list[RenderableType]:
+    """The receipts, and the verdict."""
+    table = _table("step", "verdict", "drop", "points won", "ms added", "bytes added", "s")
+    for number, row in enumerate(found.receipts):
+        paid = ("", "") if not number or row.bytes is None else (_number(row.ms, 3), f"{row.bytes:+,}")
+        figures = _number(row.drop, 2), _number(row.points, 2), *paid
+        table.add_row(row.step, row.verdict, *figures, f"{row.seconds:.0f}")
+    return [table, *(["passed"] if found.passed else ["NOT passed", *(f"  {reason}" for reason in found.reasons)])]

@@ -1,0 +1,116 @@
+"""The ladder on real files: it stops at the first remedy that passes, and the recipe that it writes passes too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from exporter.cli import main
+from tests.quantize.graphs import model_of, run
+
+RECIPE = """[model]
+source = "net.onnx"
+[data]
+calibration = "calib.npz"
+evaluation = "test.npz"
+[quantize]
+granularity = "tensor"
+rounder = "nearest"
+[gates]
+max_drop = {limit}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Channels of very unlike ranges between two convolutions: one scale for a tensor cannot hold them."""
+    place, rng = tmp_path_factory.mktemp("tune"), np.random.default_rng(0)
+
+    def noise(*shape: int) -> np.ndarray:
+        return (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+
+    text = """net (float[N,3,8,8] image) => (float[N,6] y) {
+        a = Conv <pads = [1,1,1,1]> (image, w1, b1)
+        b = Relu (a)
+        c = Conv <pads = [1,1,1,1]> (b, w2, b2)
+        d = Relu (c)
+        q = Flatten (d)
+        y = Gemm <transB = 1> (q, w3, b3)
+    }"""
+    ranges = np.geomspace(1, 2000, 16).astype(np.float32)
+    first, second = noise(16, 3, 3, 3), noise(24, 16, 3, 3)
+    weights = {
+        "w1": first * ranges[:, None, None, None],
+        "w2": second / ranges[:, None, None],
+        "w3": 3 * noise(6, 24 * 64),
+    }
+    weights |= {"b1": 0.1 * ranges, "b2": 0.1 * noise(24), "b3": 0.1 * noise(6)}
+    model = model_of(text, **weights)
+    ir.save(model, place / "net.onnx")
+    images = rng.standard_normal((460, 3, 8, 8)).astype(np.float32)
+    logits = run(model, {"image": images})["y"]
+    ordered = np.sort(logits, axis=1)
+    clear = np.argsort(ordered[:, -2] - ordered[:, -1])[:300]  # samples that are not on the fence
+    images, labels = images[clear], logits[clear].argmax(axis=1)
+    np.savez(place / "calib.npz", image=images[:100], labels=labels[:100])
+    np.savez(place / "test.npz", image=images[100:], labels=labels[100:])
+    return place
+
+
+def recipe(folder: Path, limit: float, name: str) -> str:
+    (folder / name).write_text(RECIPE.format(limit=limit), "utf-8")
+    return str(folder / name)
+
+
+def test_it_ends_with_a_recipe_that_passes(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["tune", recipe(folder, 1.5, "fails.toml"), "--out", str(folder / "tuned"), "--json"]
+    assert main(words) == 0
+    found = json.loads(capfd.readouterr().out)
+    receipts = found["receipts"]
+    assert found["passed"]
+    assert receipts[0]["step"] == "as it is"
+    assert receipts[0]["drop"] > 10
+    assert receipts[-1]["step"] == "pass equalize"
+    assert receipts[-1]["verdict"] == "passed"
+    assert receipts[-1]["drop"] <= 1.5
+    assert receipts[-1]["points"] > 5
+    assert all(row["verdict"] in {"kept", "no help"} for row in receipts[1:-1])
+    assert (folder / "tuned" / "tune.html").read_text("utf-8").count('role="img"') == 1
+    assert main(["export", str(folder / "tuned" / "recipe.toml"), "--out", str(folder / "bundle")]) == 0
+    assert 'passes = ["equalize"]' in (folder / "bundle" / "recipe.toml").read_text("utf-8")
+
+
+def test_a_recipe_that_passes_is_left_alone(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["tune", recipe(folder, 100, "passes.toml"), "--out", str(folder / "same")]) == 0
+    out = capfd.readouterr().out
+    assert "as it is" in out
+    assert "observer" not in out
+
+
+def test_what_cannot_be_met_says_so_and_keeps_the_best(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """No remedy makes a file smaller than nothing."""
+    text = RECIPE.format(limit=100) + "max_bytes = 10\n"
+    (folder / "small.toml").write_text(text.replace('granularity = "tensor"\n', ""), "utf-8")
+    assert main(["tune", str(folder / "small.toml"), "--out", str(folder / "small"), "--json"]) == 1
+    found = json.loads(capfd.readouterr().out)
+    assert not found["passed"]
+    assert any("max_bytes" in reason for reason in found["reasons"])
+    assert [row["step"] for row in found["receipts"]] == ["as it is"], "no remedy of accuracy can help with that"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (RECIPE.replace("max_drop = {limit}", ""), "needs gates.max_drop"),
+        (RECIPE.format(limit=1).replace('evaluation = "test.npz"', ""), "needs data.evaluation"),
+    ],
+)
+def test_mistakes(folder: Path, capfd: pytest.CaptureFixture[str], text: str, words: str) -> None:
+    (folder / "bad.toml").write_text(text, "utf-8")
+    assert main(["tune", str(folder / "bad.toml"), "--out", str(folder / "bad")]) == 2
+    assert words in capfd.readouterr().err
+    assert not (folder / "bad").exists()
