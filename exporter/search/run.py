@@ -28,6 +28,7 @@ _BITS: Mapping[str, float] = {
 }  # fmt: skip
 _BUDGETS = 7  # between the narrowest and the widest plan
 _ROUNDS = 4
+_JUDGED = 8  # points of the front, evenly spread, whose metric is measured
 _SHY = (0.0, 0.5, 1.0, 2.0, 4.0)  # what a changed layer costs extra, in medians of the changes
 
 
@@ -125,14 +126,15 @@ def search(
         plans.measure("plans by layers", spread)
         best = _improved(plans, limit)
         front = _front(plans.known.values())
-        shown = list(dict.fromkeys([best, *front, *uniform.values()]))
+        some = front[:: -(-len(front) // _JUDGED)]
+        shown = list(dict.fromkeys([best, *some, *uniform.values()]))
         judged = dict(zip(shown, _judged(measured, plans, shown, subject.evaluation is not None), strict=True))
     found = Search(
         layers,
         limit,
         judged[best],
         list(plans.known.values()),
-        [judged[point] for point in front],
+        [judged.get(point, point) for point in front],
         {width: judged[point] for width, point in uniform.items()},
     )
     (out / "search.json").write_text(found.to_json(), "utf-8")
