@@ -189,8 +189,8 @@ class Prune(Table, frozen=True):
         float, _says("share to remove: of the multiply-adds, or of the weights", argument="prune_amount", gt=0, lt=1)
     ] = 0.3
     multiple: Annotated[
-        int, _says("channels go by so many at a time: kernels compute by 8", argument="prune_multiple", ge=1)
-    ] = 8
+        int, _says("channels go by so many at a time: kernels compute by 16", argument="prune_multiple", ge=1)
+    ] = 16
     epochs: Annotated[int, _says("of training in float after it; 0: none", argument="prune_epochs", ge=0)] = 8
 
 
