@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,14 +88,31 @@ def compare_operators(
 
 
 def closest(expected: Array, actual: Array) -> Array | None:
-    """The expected integers with their axes in the order in which they are closest to the actual ones."""
+    """The expected integers with their axes in the order in which they are closest to the actual ones.
+
+    Rows may also hold a feature map flattened channels last instead of channels first.
+    """
     best: tuple[float, Array] | None = None
-    for order in orders(expected.shape[1:], actual.shape[1:]):
-        turned = expected.transpose(0, *(a + 1 for a in order)).reshape(actual.shape)
+    for turned in itertools.chain(_turned(expected, actual.shape), _flattened_maps(expected, actual.shape)):
         equal = float((turned == actual).mean())
         if best is None or equal > best[0]:
             best = equal, turned
+        if equal == 1:
+            break
     return None if best is None else best[1]
+
+
+def _turned(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
+    for order in orders(array.shape[1:], shape[1:]):
+        yield array.transpose(0, *(a + 1 for a in order)).reshape(shape)
+
+
+def _flattened_maps(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
+    width = array.shape[-1]
+    if array.shape != shape or array.ndim > 3:
+        return
+    for channels in (c for c in range(2, width) if width % c == 0):
+        yield array.reshape(-1, channels, width // channels).swapaxes(1, 2).reshape(shape)
 
 
 def _run(data: bytes, feeds: Sequence[Sequence[Array]]) -> tuple[list[list[Array]], bool]:

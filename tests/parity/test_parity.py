@@ -17,9 +17,16 @@ from ai_edge_litert import schema_py_generated as schema
 
 import exporter
 from exporter.cli import main
+from exporter.emit._slice import open_parts
+from exporter.emit.ort import emit_onnx
+from exporter.emit.tflite import emit_tflite
 from exporter.errors import BundleError
 from exporter.parity import certify
+from exporter.parity.numbers import compare_numbers
+from exporter.parity.runs import compare_operators, onnx_trace
+from exporter.quantize import apply, make_plan
 from exporter.report import render
+from tests.quantize.graphs import model_of, noise, stats_of
 from tests.test_bundle import export, small_model
 
 
@@ -108,3 +115,17 @@ def test_one_artifact_has_nothing_to_compare(tmp_path: Path) -> None:
     made = exporter.export(model, calibration=data, out=tmp_path / "out", runtimes=["tflite"])
     with pytest.raises(BundleError, match="no onnxruntime artifact"):
         certify(made.path)
+
+
+def test_a_feature_map_flattened_channels_last_is_the_same_numbers() -> None:
+    text = "main (float[N,4,2,2] x) => (float[N,3] y) { r = Relu(x) f = Reshape(r, rows) y = MatMul(f, w) }"
+    model = model_of(text, rows=np.array([0, 16]), w=noise(16, 3))
+    samples = [{"x": noise(1, 4, 2, 2) + i} for i in range(2)]
+    plan = make_plan(model, stats_of(model, samples[0]))
+    quantized = apply(model, plan)
+    data = emit_tflite(quantized, channels_last=True)
+    assert not compare_numbers(plan, quantized, data).different
+    turned = [{"x": s["x"].transpose(0, 2, 3, 1)} for s in samples]
+    trace = onnx_trace(emit_onnx(quantized), plan, samples)
+    operators, _, _ = compare_operators(open_parts(data), data, trace, turned)
+    assert {o.code: o.equal for o in operators}["FULLY_CONNECTED"] == 1
