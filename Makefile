@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install lint types test test-slow check demo clean
+.PHONY: install lint types test test-slow test-nightly check demo clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,9 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -n 2 --dist loadgroup -m slow
+
+test-nightly: $(STAMP)
+	$(BIN)/pytest -n 2 --dist loadgroup -m nightly
 
 check: lint types test
 

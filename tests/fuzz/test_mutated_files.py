@@ -42,7 +42,7 @@ def test_some_mutations(base: str) -> None:
     assert found == {"equal", "refused"}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("base", BASES)
 def test_many_mutations(base: str) -> None:
     for seed in range(40, 1500):

@@ -37,7 +37,7 @@ def test_a_hundred_graphs(draft: Draft, kind: str) -> None:
     check(draft, kind)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", ["float", "int8"])
 def test_two_thousand_graphs(kind: str) -> None:
     SEEN.clear()
