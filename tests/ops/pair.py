@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -85,7 +86,8 @@ def same(model: onnx.ModelProto, feeds: Mapping[str, Array], tolerance: float = 
         actual = found[value.name]
         assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape), value.name
         if expected.dtype.kind in "fcV":
-            np.testing.assert_allclose(_wide(actual), _wide(expected), tolerance, tolerance)
+            within = max(tolerance, float(ml_dtypes.finfo(expected.dtype).eps) if expected.dtype.kind != "c" else 0)
+            np.testing.assert_allclose(_wide(actual), _wide(expected), within, tolerance)
         else:
             np.testing.assert_array_equal(actual, expected)
     return data
