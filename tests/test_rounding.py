@@ -238,3 +238,13 @@ def test_mistakes_are_one_line():
     other = model_of(LINEAR, p=noise(48, 32), q=noise(32, 6))
     with pytest.raises(PlanError, match="not a constant of the graph"):
         round_weights(other, plan)
+
+
+@pytest.mark.parametrize("rounder", LAYER_ROUNDERS)
+def test_one_sample_is_enough_to_round(rounder):
+    model = net()
+    feeds = [{"x": noise(1, 4, 9, 9)}]
+    rounded = round_weights(
+        model, make_plan(model, stats_of(model, feeds[0]), Quantize(weights="int4", rounder=rounder)), lambda: feeds
+    )
+    assert set(rounded.integers) >= {"w", "v", "u", "m"}

@@ -77,5 +77,12 @@ def _mean_diagonal(matrix: Doubles) -> Doubles:
 
 def _inverse_factor(hessian: Doubles) -> Doubles:
     """Upper Cholesky factor of the inverse: row j tells how the error of column j spreads over the later ones."""
-    inverse = np.linalg.inv(hessian)
-    return np.asarray(np.linalg.cholesky((inverse + inverse.swapaxes(1, 2)) / 2).swapaxes(1, 2), np.float64)
+    try:
+        inverse = np.linalg.inv(hessian)
+        return np.asarray(np.linalg.cholesky((inverse + inverse.swapaxes(1, 2)) / 2).swapaxes(1, 2), np.float64)
+    except np.linalg.LinAlgError:  # inputs that hardly vary, as in one sample: rounding errors are all that is in it
+        depth = hessian.shape[1]
+        largest = np.maximum(np.abs(hessian).max(axis=(1, 2)), np.finfo(np.float64).tiny)
+        dominant = hessian / largest[:, None, None] + depth * np.eye(depth)
+        lower = np.linalg.cholesky((dominant + dominant.swapaxes(1, 2))[:, ::-1, ::-1] / 2)
+        return np.asarray(np.linalg.inv(lower)[:, ::-1, ::-1], np.float64)

@@ -1,0 +1,28 @@
+"""One ONNX file through onnx2tf. Runs in its environment; others start it.
+
+python -m benchmarks.peers_onnx2tf MODEL.onnx OUT
+
+Prints one line of JSON: seconds with imports left out, and the process's peak memory.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import onnx2tf
+
+
+def main() -> None:
+    source, out = Path(sys.argv[1]), Path(sys.argv[2]) / "onnx2tf"
+    start = time.perf_counter()
+    onnx2tf.convert(str(source), output_folder_path=str(out), non_verbose=True)
+    seconds = time.perf_counter() - start
+    print("\n" + json.dumps({"convert": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+
+
+if __name__ == "__main__":
+    main()
