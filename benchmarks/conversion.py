@@ -1,6 +1,6 @@
 """Time and memory of conversion to TFLite: kbit, litert-torch and, where it installs, onnx2tf; a process each, in turn.
 
-python -m benchmarks.conversion [--rounds 3]
+python -m benchmarks.conversion [--rounds 3] [--limit 600]
 
 ResNet-20, a MobileNetV2 and a perceptron of 400 MB. Ours and onnx2tf start from the ONNX file, litert-torch from the
 torch module, since they have no other way in; seconds are without imports, memory is the process's peak. The peers
@@ -62,11 +62,15 @@ def ours(source: Path, out: Path) -> None:
     print(json.dumps({"convert": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
 
 
-def run(command: list[str]) -> dict[str, float]:
+def run(command: list[str], limit: int) -> dict[str, float]:
     """The JSON of the last line."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return {"error": f"not done after {limit} s"}  # type: ignore[dict-item]
     if done.returncode:
-        return {"error": done.stderr.strip().splitlines()[-1][:160]}  # type: ignore[dict-item]
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        return {"error": said[-1][:160]}  # type: ignore[dict-item]
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -76,7 +80,8 @@ def main() -> None:
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--limit", type=int, default=600, help="seconds for one conversion")
+    given = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name in NETS:
@@ -89,9 +94,9 @@ def main() -> None:
             if onnx2tf() is not None:
                 commands["onnx2tf"] = [str(onnx2tf()), "-m", "benchmarks.peers_onnx2tf", str(source), folder]
             found = {who: [] for who in commands}  # type: ignore[var-annotated]
-            for _ in range(rounds):
+            for _ in range(given.rounds):
                 for who, command in commands.items():
-                    found[who].append(run(command))
+                    found[who].append(run(command, given.limit))
             base = found["litert-torch"]
             for who, runs in found.items():
                 rows.append(_row(name, who, runs, base))
