@@ -240,11 +240,10 @@ def test_mistakes_are_one_line():
         round_weights(other, plan)
 
 
-@pytest.mark.parametrize("rounder", LAYER_ROUNDERS)
-def test_one_sample_is_enough_to_round(rounder):
+def test_one_sample_is_enough_to_round():
     model = net()
     feeds = [{"x": noise(1, 4, 9, 9)}]
     rounded = round_weights(
-        model, make_plan(model, stats_of(model, feeds[0]), Quantize(weights="int4", rounder=rounder)), lambda: feeds
+        model, make_plan(model, stats_of(model, feeds[0]), Quantize(weights="int4", rounder="gptq")), lambda: feeds
     )
     assert set(rounded.integers) >= {"w", "v", "u", "m"}
