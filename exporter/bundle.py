@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.errors import BundleError
+from exporter.files import write_whole
 from targets.agent import archive
 from targets.agent.manifest import FORMAT, BrokenBundle, file_hash
 from targets.agent.manifest import read as read_manifest
@@ -197,14 +198,10 @@ def _npz(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
 
 def add_result(bundle: Path, name: str, body: Mapping[str, Any]) -> None:
     """Write check.json or analysis.json into a bundle; complete or not at all."""
-    partial = bundle / f".{name}.partial"
     try:
-        partial.write_text(json.dumps(body, indent=1) + "\n")
-        partial.replace(bundle / name)
+        write_whole(bundle / name, json.dumps(body, indent=1) + "\n")
     except OSError as error:
         raise BundleError(f"cannot write {bundle / name}: {error.strerror}", "free some space") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def amend_manifest(bundle: Path, **keys: Any) -> None:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from exporter.comparison import compare_once, refuse_unsound
 from exporter.emit.ort import emit_onnx
 from exporter.errors import KbitError
+from exporter.files import replacing
 from exporter.loading import from_file, set_input_shapes
 
 __all__ = ["FORMATS", "Converted", "convert"]
@@ -58,20 +59,19 @@ def convert(
         raise KbitError(f"{out} is a folder", "name a file")
     model = from_file(source, mapped=to == "tflite")
     set_input_shapes(model, shapes or {}, "--shape")
-    partial = out.with_name(f"{out.name}.partial")
     difference = None
     try:
-        if to == "tflite":
-            from exporter.emit.tflite import SIGNATURE, translate
+        with replacing(out) as partial:
+            if to == "tflite":
+                from exporter.emit.tflite import SIGNATURE, translate
 
-            content = translate({SIGNATURE: model}, channels_last=channels_last)
-            with partial.open("wb") as file:
-                content.write(file)
-            if verify and content.size <= _VERIFIED:
-                difference = compare_once(source, model, partial, channels_last=channels_last)
-        else:
-            ir.save(emit_onnx(model), partial, format="protobuf")
-        partial.replace(out)
+                content = translate({SIGNATURE: model}, channels_last=channels_last)
+                with partial.open("wb") as file:
+                    content.write(file)
+                if verify and content.size <= _VERIFIED:
+                    difference = compare_once(source, model, partial, channels_last=channels_last)
+            else:
+                ir.save(emit_onnx(model), partial, format="protobuf")
     except OSError as error:
         raise KbitError(f"cannot write {out}: {error.strerror}") from error
     except KbitError:
@@ -79,6 +79,4 @@ def convert(
     except Exception:
         refuse_unsound(source, model)  # says what is wrong with a file that no one can run; else the fault is ours
         raise
-    finally:
-        partial.unlink(missing_ok=True)
     return Converted(str(out), to, out.stat().st_size, difference)

@@ -15,6 +15,7 @@ import onnxruntime as ort
 from exporter import grid
 from exporter.errors import LoadError
 from exporter.types import Plan, QParams, Rounded
+from targets.agent.sampling import log_softmax
 
 __all__ = [
     "LayerError",
@@ -74,15 +75,10 @@ def divergence(exact: np.ndarray, outputs: np.ndarray, *, classes: bool) -> floa
              sum (y - q)^2 / sum y^2
     """
     if classes and exact.ndim == 2:
-        p, q = _log_softmax(exact), _log_softmax(outputs)
+        p, q = log_softmax(exact), log_softmax(outputs)
         return float((np.exp(p) * (p - q)).sum(axis=1).mean())
     off = (exact - outputs).ravel()
     return float(off @ off) / max(float(exact.ravel() @ exact.ravel()), 1e-30)
-
-
-def _log_softmax(values: np.ndarray) -> np.ndarray:
-    shifted = values - values.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 @contextlib.contextmanager

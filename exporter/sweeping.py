@@ -12,9 +12,10 @@ from typing import Any
 
 from exporter import pipeline
 from exporter.errors import DataError, RecipeError
+from exporter.files import write_whole
+from exporter.journal import Journal
 from exporter.pipeline import Progress, quiet
 from exporter.recipe import Recipe, to_dict, with_overrides
-from exporter.search.journal import Journal
 from exporter.subject import Subject
 
 __all__ = ["Point", "Sweep", "parse_bits", "sweep"]
@@ -99,7 +100,7 @@ def sweep(
         whole = whole or artifacts["float"]
         points += [Point(*setting, name, **facts) for name, facts in artifacts.items() if name != "float"]
     found = Sweep(recipe.data.metric, whole, points)
-    (out / "sweep.json").write_text(found.to_json(), "utf-8")
+    write_whole(out / "sweep.json", found.to_json())
     return found
 
 

@@ -24,8 +24,8 @@ BANNED_CLASSES = re.compile(r"(Manager|Handler|Helper|Utils?)$")
 # A part may import the parts of lower rank, itself, and what ALSO adds.
 RANKS = (
     ("errors",),
-    ("types", "ceilings"),
-    ("grid", "graph", "recipe", "workers"),
+    ("types", "ceilings", "files", "units"),
+    ("grid", "graph", "recipe", "workers", "journal"),
     ("content", "control", "folding"),
     ("ops",),
     ("loading", "preparing", "data", "calibration", "rounding", "quantize", "emit", "reference", "bundle"),

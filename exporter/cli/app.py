@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from exporter.cli.devices import register, seconds
-from exporter.cli.options import recipe_flags
+from exporter.cli.options import Json, recipe_flags
 from exporter.cli.output import print_json, progress_bars, say
 
 __all__ = ["app"]
@@ -22,7 +22,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Json = Annotated[bool, typer.Option("--json", help="print JSON on stdout, and nothing else there")]
 Bundle = Annotated[Path, typer.Argument(metavar="DIR", help="a bundle, made by kbit export")]
 
 

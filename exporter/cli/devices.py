@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from exporter.cli.options import Json
 from exporter.cli.output import print_json, progress_bars, say
 from exporter.errors import KbitError
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["register", "seconds"]
 
-Json = Annotated[bool, typer.Option("--json", help="print JSON on stdout, and nothing else there")]
 On = Annotated[str, typer.Option("--on", metavar="TARGET", help="where to run; kbit targets lists them")]
 
 

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from exporter.cli.app import Bundle, Json
+from exporter.cli.app import Bundle
+from exporter.cli.options import Json
 from exporter.cli.output import print_json, say
 
 __all__ = ["generate"]

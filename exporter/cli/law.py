@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from exporter.cli.app import Json
+from exporter.cli.options import Json, Results, Scheduler, Workers
 from exporter.cli.output import print_json, progress_bars, say
 
 __all__ = ["law"]
@@ -15,16 +15,9 @@ __all__ = ["law"]
 
 def law(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="with a [law] table: members, bits, groups")],
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="folder for results; one with results is gone on with")
-    ],
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, metavar="N", help="processes here; default one for each core")
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option("--scheduler", metavar="ADDRESS", help="of a Dask scheduler, in place of processes here"),
-    ] = None,
+    out: Results,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     json: Json = False,
 ) -> None:
     """Measure a family of models at every width: quality against total bits, and what to take for each size."""

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from exporter.recipe import KEYS, Key
 
-__all__ = ["recipe_flags"]
+__all__ = ["Json", "Results", "Scheduler", "Workers", "recipe_flags"]
+
+Json = Annotated[bool, typer.Option("--json", help="print JSON on stdout, and nothing else there")]
+Results = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="folder for results; one with results is gone on with")
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, metavar="N", help="processes here; default one for each core")
+]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", metavar="ADDRESS", help="of a Dask scheduler, in place of processes here")
+]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

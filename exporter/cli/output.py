@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import KbitError
+from exporter.files import write_whole
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,12 +38,9 @@ def print_json(body: object, path: str = "-") -> None:
     if path == "-":
         sys.stdout.write(text)
         return
-    partial = Path(f"{path}.partial")
     try:
-        partial.write_text(text, "utf-8")
-        partial.replace(path)
+        write_whole(Path(path), text)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise KbitError(f"cannot write {path!r}: {error.strerror}", "name another file after --json") from error
 
 

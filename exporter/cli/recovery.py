@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from exporter.cli.app import Json
+from exporter.cli.options import Json, Results, Scheduler, Workers
 from exporter.cli.output import print_json, progress_bars, say
 
 __all__ = ["register"]
@@ -43,9 +43,7 @@ def lint(recipe: RecipeFile, json: Json = False) -> int:
 
 def search(
     recipe: RecipeFile,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="folder for results; one with results is gone on with")
-    ],
+    out: Results,
     average: Annotated[
         float | None, typer.Option("--average", metavar="BITS", help="the bytes that so many bits a weight would take")
     ] = None,
@@ -58,13 +56,8 @@ def search(
     samples: Annotated[
         int, typer.Option("--samples", min=1, help="calibration samples that plans are compared on")
     ] = 256,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, metavar="N", help="processes here; default one for each core")
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option("--scheduler", metavar="ADDRESS", help="of a Dask scheduler, in place of processes here"),
-    ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     json: Json = False,
 ) -> None:
     """Give each layer the bits that it needs, within a budget; writes a recipe for kbit export."""
@@ -74,6 +67,7 @@ def search(
     from exporter import search as searching
     from exporter.cli import tables
     from exporter.errors import MissingError
+    from exporter.files import write_whole
     from exporter.recipe import moved, read_recipe, to_dict, to_toml, with_overrides
     from exporter.report import render_search
     from exporter.subject import open_subject
@@ -88,7 +82,7 @@ def search(
         )  # fmt: skip
     overrides = [*(to_dict(each) for each in wanted.quantize.override), *found.overrides()]
     written = with_overrides(moved(wanted, recipe.parent, out), {"quantize.override": overrides})
-    (out / "recipe.toml").write_text(to_toml(written), "utf-8")
+    write_whole(out / "recipe.toml", to_toml(written))
     with suppress(MissingError):  # plots are an extra
         render_search(out)
     if json:
@@ -100,9 +94,7 @@ def search(
 
 def sweep(
     recipe: RecipeFile,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="folder for results; one with results is gone on with")
-    ],
+    out: Results,
     bits: Annotated[
         str, typer.Option("--bits", metavar="A..B", help="1..8, 2,4,8; 1 is binary, 1.58 ternary")
     ] = "1..8",

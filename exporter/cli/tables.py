@@ -11,6 +11,7 @@ from rich.table import Table
 
 from exporter import worth
 from exporter.inspection.types import FloatNode, Inspection, Kernels, Port, TensorScheme, WeightUse, by_use
+from exporter.units import size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -348,13 +349,7 @@ def _millions(count: float | None) -> str:
 
 
 def _size(count: float | None) -> str:
-    if count is None:
-        return ""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"
+    return "" if count is None else size(count)
 
 
 def targets(found: Iterable[Target]) -> list[RenderableType]:

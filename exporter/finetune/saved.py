@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from exporter.errors import DataError
+from exporter.files import replacing
 
 __all__ = ["State", "read", "write"]
 
@@ -33,17 +34,14 @@ class State:
 
 def write(path: Path, state: State) -> None:
     """Raises DataError when the file cannot be written."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({name: getattr(state, name) for name in State.__slots__}, partial)
-        partial.replace(path)
+        with replacing(path) as partial:
+            torch.save({name: getattr(state, name) for name in State.__slots__}, partial)
     except OSError as error:
         raise DataError(
             f"cannot write the checkpoint {path}: {error.strerror}", "name another finetune.checkpoint"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read(path: Path, fresh: State) -> State:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ import onnx_ir as ir
 from exporter import graph
 from exporter.emit.tflite import read_tflite
 from exporter.inspection.types import WeightUse
+from exporter.reference import native_silence
 
 __all__ = ["onnx_weights", "tflite_weights"]
 
@@ -129,23 +128,10 @@ def _taken(path: Path) -> set[int]:
     from ai_edge_litert.interpreter import Interpreter
 
     try:
-        with _native_silence():
+        with native_silence():
             interpreter = Interpreter(str(path), num_threads=1)
             interpreter.allocate_tensors()
             details = interpreter._get_ops_details()
     except (ValueError, RuntimeError, AttributeError):
         return set()
     return {int(i) for op in details if op["op_name"] == "DELEGATE" for i in op["inputs"]}
-
-
-@contextlib.contextmanager
-def _native_silence() -> Iterator[None]:
-    """LiteRT announces its delegate on the process's stderr; there is no switch for it."""
-    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nothing, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)

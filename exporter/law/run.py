@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.errors import RecipeError
+from exporter.files import write_whole
 from exporter.law.fit import Fit, fit, frontier
 from exporter.law.measure import measure
 from exporter.law.store import Store
@@ -84,7 +85,7 @@ def run_law(
     best = _best(results, recipe.law.budgets)
     unmet = [budget for budget in recipe.law.budgets if budget not in best]
     law = Law(results, _fits(results), frontier(results), best, unmet)
-    (out / "law.json").write_text(law.to_json(), "utf-8")
+    write_whole(out / "law.json", law.to_json())
     return law
 
 

@@ -70,18 +70,6 @@ class Result:
     loss: float
     metric: float
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Result:
-        """Raises ValueError for text that is not one: a line that was cut off, or of another version."""
-        body = json.loads(text)
-        try:
-            return cls(**body)
-        except TypeError as error:
-            raise ValueError(str(error)) from error
-
     def row(self) -> dict[str, Any]:
         """Plain data for tables."""
         return {key: value for key, value in asdict(self).items() if key != "key"}

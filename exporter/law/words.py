@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["sentences", "size"]
+from exporter.units import scaled, size
+
+__all__ = ["sentences"]
 
 
 def sentences(law: Mapping[str, Any]) -> list[str]:
@@ -40,17 +42,4 @@ def _comparison(fit: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) ->
 
 
 def _count(number: float) -> str:
-    for unit in ("", " thousand", " million"):
-        if number < 1000:
-            return f"{number:.3g}{unit}"
-        number /= 1000
-    return f"{number:.3g} billion"
-
-
-def size(count: float) -> str:
-    """Bytes as people read them."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"
+    return scaled(number, ("", " thousand", " million", " billion"))

@@ -16,7 +16,7 @@ from exporter.parity.types import Numbers
 from exporter.preparing import prepare
 from exporter.types import PerChannel, PerTensor, Plan, QParams, TensorPlan
 
-__all__ = ["compare_numbers", "names_of", "orders"]
+__all__ = ["compare_numbers", "flattened_maps", "names_of", "orders"]
 
 Array = npt.NDArray[Any]
 _MOVED = 128  # uint8 activations in the ONNX file
@@ -75,17 +75,15 @@ def compare_numbers(plan: Plan, onnx_model: ir.Model, tflite: bytes) -> Numbers:
 def _same_integers(stored: Array, other: Array) -> bool:
     """In some order of the axes, or with the columns in the order of a feature map flattened channels last."""
     turned = [stored.transpose(o).reshape(other.shape) for o in orders(stored.shape, other.shape)]
-    if any(np.array_equal(array, other) for array in turned):
-        return True
-    if stored.ndim != 2 or stored.size != other.size:
-        return False
-    rows, columns = int(other.shape[0]), int(other.shape[1])
-    for matrix in turned:
-        for channels in (c for c in range(2, columns) if columns % c == 0):
-            mapped = matrix.reshape(rows, channels, columns // channels).transpose(0, 2, 1).reshape(rows, columns)
-            if np.array_equal(mapped, other):
-                return True
-    return False
+    maps = itertools.chain.from_iterable(flattened_maps(matrix) for matrix in turned if stored.ndim == 2)
+    return any(np.array_equal(array, other) for array in itertools.chain(turned, maps))
+
+
+def flattened_maps(rows: Array) -> Iterator[Array]:
+    """Rows [...,C*S] of feature maps flattened channels first, as they are channels last, for every C that fits."""
+    width = rows.shape[-1]
+    for channels in (c for c in range(2, width) if width % c == 0):
+        yield rows.reshape(-1, channels, width // channels).swapaxes(1, 2).reshape(rows.shape)
 
 
 _Found = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], Array | None]

@@ -15,7 +15,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from exporter import reference
 from exporter.emit._slice import Parts
 from exporter.emit.tflite import read_tflite
-from exporter.parity.numbers import names_of, orders
+from exporter.parity.numbers import flattened_maps, names_of, orders
 from exporter.parity.types import OperatorParity
 from exporter.types import Plan
 
@@ -93,7 +93,8 @@ def closest(expected: Array, actual: Array) -> Array | None:
     Rows may also hold a feature map flattened channels last instead of channels first.
     """
     best: tuple[float, Array] | None = None
-    for turned in itertools.chain(_turned(expected, actual.shape), _flattened_maps(expected, actual.shape)):
+    rows = expected.shape == actual.shape and expected.ndim <= 3
+    for turned in itertools.chain(_turned(expected, actual.shape), flattened_maps(expected) if rows else ()):
         equal = float((turned == actual).mean())
         if best is None or equal > best[0]:
             best = equal, turned
@@ -105,14 +106,6 @@ def closest(expected: Array, actual: Array) -> Array | None:
 def _turned(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
     for order in orders(array.shape[1:], shape[1:]):
         yield array.transpose(0, *(a + 1 for a in order)).reshape(shape)
-
-
-def _flattened_maps(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
-    width = array.shape[-1]
-    if array.shape != shape or array.ndim > 3:
-        return
-    for channels in (c for c in range(2, width) if width % c == 0):
-        yield array.reshape(-1, channels, width // channels).swapaxes(1, 2).reshape(shape)
 
 
 def _run(data: bytes, feeds: Sequence[Sequence[Array]]) -> tuple[list[list[Array]], bool]:

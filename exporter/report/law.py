@@ -7,7 +7,9 @@ from importlib import resources
 from pathlib import Path
 
 from exporter.errors import BundleError, MissingError
-from exporter.law.words import sentences, size
+from exporter.files import write_whole
+from exporter.law.words import sentences
+from exporter.units import size
 
 __all__ = ["render_law"]
 
@@ -41,7 +43,5 @@ def render_law(folder: Path, title: str) -> Path:
         on_frontier=best,
     )
     target = folder / "law.html"
-    partial = folder / ".law.html.partial"
-    partial.write_text(page, "utf-8")
-    partial.replace(target)
+    write_whole(target, page)
     return target

@@ -10,8 +10,10 @@ from typing import Any
 
 from exporter import bundle as bundles
 from exporter.errors import BundleError, MissingError
+from exporter.files import write_whole
 from exporter.recipe import from_dict, to_toml
 from exporter.types import Plan
+from exporter.units import size
 
 __all__ = ["render"]
 
@@ -84,16 +86,12 @@ def render(bundle_dir: Path | str, out: Path | None = None) -> Path:
         preprocess={i["name"]: json.dumps(i.get("preprocess"), indent=1) for i in bundle.manifest["inputs"]},
     )
     target = out or folder / "report.html"
-    partial = target.with_name(f".{target.name}.partial")
     try:
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(target)
+        write_whole(target, page)
     except OSError as error:
         raise BundleError(
             f"cannot write {target}: {error.strerror}", "free some space, or name another file"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
     return target
 
 
@@ -166,13 +164,7 @@ def _plan(folder: Path) -> list[dict[str, Any]]:
 
 
 def _size(count: float | None) -> str:
-    if count is None:
-        return "–"
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.4g} {unit}"
-        count /= 1000
-    return f"{count:.4g} GB"
+    return "–" if count is None else size(count, digits=4)
 
 
 def _number(value: float | None, digits: int = 2) -> str:

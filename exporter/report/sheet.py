@@ -7,6 +7,8 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
+from exporter.files import write_whole
+
 __all__ = ["write_sheet"]
 
 
@@ -33,9 +35,7 @@ def write_sheet(
 {body}
 </tbody></table></div></body></html>
 """
-    partial = target.with_name(f".{target.name}.partial")
-    partial.write_text(page, "utf-8")
-    partial.replace(target)
+    write_whole(target, page)
     return target
 
 

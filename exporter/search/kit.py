@@ -20,6 +20,7 @@ import onnx_ir as ir
 from exporter import graph, grid
 from exporter.data import Dataset
 from exporter.errors import DataError
+from exporter.files import replacing
 from exporter.quantize import make_plan
 from exporter.recipe import Quantize, Recipe, from_dict, to_dict, with_overrides
 from exporter.reference import divergence, session
@@ -48,9 +49,8 @@ def write_kit(
 
     def put(name: str, body: bytes) -> None:
         digest.update(hashlib.sha256(body).digest())
-        partial = folder / f"{name}.partial"
-        partial.write_bytes(body)
-        partial.replace(folder / name)
+        with replacing(folder / name) as partial:
+            partial.write_bytes(body)
 
     put("model.onnx", ir.to_proto(model).SerializeToString(deterministic=True))
     put("recipe.json", json.dumps(_settings(recipe)).encode())
@@ -69,9 +69,8 @@ def write_kit(
             arrays["labels!"] = dataset.labels[: len(next(iter(arrays.values())))]
         for key, array in arrays.items():
             digest.update(hashlib.sha256(key.encode() + np.ascontiguousarray(array).tobytes()).digest())
-        partial = folder / f"{name}.partial.npz"
-        np.savez(partial, **arrays)  # type: ignore[arg-type]
-        partial.replace(folder / f"{name}.npz")
+        with replacing(folder / f"{name}.npz") as partial, partial.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
     return digest.hexdigest()
 
 
@@ -152,10 +151,8 @@ def round_layer(folder: str, name: str, widths: Sequence[str]) -> dict[str, list
         off = exact - layer.matrix(real.astype(np.float64))
         error = float(np.einsum("gok,gkl,gol->", off, moments.covariance, off)) / max(power, 1e-30)
         shift = np.einsum("gok,gk->go", off, moments.mean).reshape(-1).astype(np.float32)
-        place = kit.folder / f"{_file(name)}.{width}.npz"
-        partial = place.with_suffix(".partial.npz")
-        np.savez(partial, weight=real, shift=shift)
-        partial.replace(place)
+        with replacing(kit.folder / f"{_file(name)}.{width}.npz") as partial, partial.open("wb") as file:
+            np.savez(file, weight=real, shift=shift)
         found[width] = [float(_bytes(integers.size, qparams)), error]
     return found
 

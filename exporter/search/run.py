@@ -11,10 +11,11 @@ from typing import Any
 
 from exporter.calibration import calibrate
 from exporter.errors import DataError, RecipeError
+from exporter.files import write_whole
+from exporter.journal import Journal
 from exporter.preparing import condition
 from exporter.recipe import Recipe
 from exporter.search.allocate import allocate
-from exporter.search.journal import Journal
 from exporter.search.kit import layer_names, round_layer, score, write_kit
 from exporter.search.types import Budget, Choice, Layer, Point, Score
 from exporter.subject import Subject
@@ -137,7 +138,7 @@ def search(
         [judged.get(point, point) for point in front],
         {width: judged[point] for width, point in uniform.items()},
     )
-    (out / "search.json").write_text(found.to_json(), "utf-8")
+    write_whole(out / "search.json", found.to_json())
     return found
 
 

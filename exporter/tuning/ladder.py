@@ -13,6 +13,7 @@ from typing import Any
 
 from exporter import pipeline
 from exporter.errors import DataError, KbitError, RecipeError
+from exporter.files import write_whole
 from exporter.pipeline import Progress, quiet
 from exporter.recipe import Recipe, moved, to_toml, with_overrides
 from exporter.subject import Subject
@@ -109,8 +110,8 @@ def tune(recipe: Recipe, subject: Subject, *, base: Path, out: Path, progress: P
                     break
     tuning = Tuning(best.passed, place.recipe, receipts, best.reasons)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "recipe.toml").write_text(to_toml(moved(place.recipe, base, out)), "utf-8")
-    (out / "tune.json").write_text(tuning.to_json(), "utf-8")
+    write_whole(out / "recipe.toml", to_toml(moved(place.recipe, base, out)))
+    write_whole(out / "tune.json", tuning.to_json())
     return tuning
 
 

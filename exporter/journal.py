@@ -8,28 +8,29 @@ from pathlib import Path
 from typing import Any
 
 from exporter.errors import KbitError
+from exporter.files import write_whole
 
 __all__ = ["Journal"]
 
 
 class Journal:
-    """journal.jsonl in a folder: what was measured, by its question. A search asks again, and finds it here."""
+    """A file of lines in a folder: what was measured, by its question. Who asks again finds it here."""
 
-    def __init__(self, folder: Path, heading: str) -> None:
+    def __init__(self, folder: Path, heading: str, name: str = "journal.jsonl") -> None:
         """``heading``: what was measured with. Raises KbitError for a journal of another one."""
-        self._path = folder / "journal.jsonl"
+        self._path = folder / name
         self._known: dict[str, Any] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lines = self._path.read_text("utf-8").split("\n") if self._path.is_file() else []
             if lines and lines[0] != heading:
-                raise KbitError(f"{self._path} is of another recipe, model or data", "name another folder after --out")
+                raise KbitError(f"{self._path} is of another recipe or other data", "name another folder after --out")
             kept = [heading]
             for line in lines[1:-1]:  # what follows the last line break was cut off
                 question, answer = json.loads(line)
                 self._known[json.dumps(question)] = answer
                 kept.append(line)
-            self._path.write_text("".join(f"{line}\n" for line in kept), "utf-8")
+            write_whole(self._path, "".join(f"{line}\n" for line in kept))
         except OSError as error:
             raise KbitError(f"cannot use {folder}: {error.strerror}", "name another folder after --out") from error
         except (ValueError, TypeError) as error:
@@ -43,6 +44,10 @@ class Journal:
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def answers(self) -> list[Any]:
+        """In the order in which they came."""
+        return list(self._known.values())
 
     def add(self, question: Any, answer: Any) -> None:
         """Written to the disk before this returns."""

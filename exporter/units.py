@@ -1,0 +1,21 @@
+"""Large numbers as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["scaled", "size"]
+
+
+def scaled(number: float, units: Sequence[str], digits: int = 3) -> str:
+    """``number`` in the first unit, each a thousand times the one before, in which it is below a thousand."""
+    for unit in units[:-1]:
+        if number < 1000:
+            return f"{number:.{digits}g}{unit}"
+        number /= 1000
+    return f"{number:.{digits}g}{units[-1]}"
+
+
+def size(count: float, digits: int = 3) -> str:
+    """Bytes."""
+    return scaled(count, (" B", " kB", " MB", " GB"), digits)
