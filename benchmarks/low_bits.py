@@ -24,6 +24,7 @@ import onnx_ir as ir
 
 from benchmarks.measure import cifar10, data, interleaved, machine, table
 from benchmarks.runners import onnx_runner, tflite_runner
+from exporter import packing
 from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import emit_tflite
 from exporter.loading import load
@@ -63,7 +64,7 @@ def files(net: str, folder: Path, wishes: Quantize, *, smallest: bool = False) -
     quantized, plan = apply(found.model, found.rounded), found.rounded.plan
     folder.mkdir(parents=True, exist_ok=True)
     onnx, tflite = folder / "model.onnx", folder / "model.tflite"
-    onnx.write_bytes(ir.to_proto(emit_onnx(quantized, plan)).SerializeToString(deterministic=True))
+    onnx.write_bytes(packing.onnx_bytes(emit_onnx(quantized, plan), lean=True))
     tflite.write_bytes(emit_tflite(quantized, plan, channels_last=True, smallest=smallest))
     return onnx, tflite, seconds
 

@@ -29,6 +29,7 @@ from benchmarks.wordpiece import WordPiece
 from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import emit_tflite
 from exporter.loading import load
+from exporter.packing import onnx_bytes
 from exporter.preparing import INT8_PASSES, prepare
 from exporter.quantization import quantize
 from exporter.quantize import apply
@@ -93,10 +94,10 @@ def batches() -> Iterator[Mapping[str, Any]]:
 def made(wishes: Quantize | None) -> Files:
     """None: float."""
     if wishes is None:
-        return Files(ir.to_proto(emit_onnx(prepared())).SerializeToString(), emit_tflite(prepared()))
+        return Files(onnx_bytes(emit_onnx(prepared())), emit_tflite(prepared()))
     found = quantize(prepared(), wishes, batches)
     quantized, plan = apply(found.model, found.rounded), found.rounded.plan
-    return Files(ir.to_proto(emit_onnx(quantized, plan)).SerializeToString(), emit_tflite(quantized, plan))
+    return Files(onnx_bytes(emit_onnx(quantized, plan), lean=True), emit_tflite(quantized, plan))
 
 
 def embeddings(file: bytes, pairs: int) -> npt.NDArray[np.float32]:

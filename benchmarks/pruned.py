@@ -87,7 +87,7 @@ def lots(out: Path) -> None:
         found = quantize(less.model, Quantize(), lambda: batches(64, 32))
         graph, folder = apply(found.model, found.rounded), out / f"{multiple}-{amount:g}"
         folder.mkdir(exist_ok=True)
-        (folder / FILES["onnxruntime"]).write_bytes(packing.onnx_bytes(emit_onnx(graph, found.rounded.plan)))
+        (folder / FILES["onnxruntime"]).write_bytes(packing.onnx_bytes(emit_onnx(graph, found.rounded.plan), lean=True))
         (folder / FILES["tflite"]).write_bytes(emit_tflite(graph, found.rounded.plan, channels_last=True))
         gone = 100 * (1 - less.facts.multiply_adds / less.facts.multiply_adds_before)
         places[str(multiple), f"{amount:g}"] = folder, gone

@@ -29,9 +29,15 @@ _PACKAGES = ("kbit", "numpy", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "a
 _BINS = 128
 
 
-def onnx_bytes(model: ir.Model) -> bytes:
-    """The graph as an ONNX file, the same bytes every time."""
-    data: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
+def onnx_bytes(model: ir.Model, *, lean: bool = False) -> bytes:
+    """The graph as an ONNX file, the same bytes every time.
+
+    lean: without types and shapes of inner values, which ONNX Runtime infers at load: 5 to 9 % of a small int8 file
+    """
+    proto = ir.to_proto(model)
+    if lean:
+        del proto.graph.value_info[:]
+    data: bytes = proto.SerializeToString(deterministic=True)
     return data
 
 

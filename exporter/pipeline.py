@@ -122,7 +122,7 @@ def build(recipe: Recipe, subject: Subject, *, out: Path, progress: Progress = q
     channels_last = any(len(spec.shape) == 4 for spec in inputs.values())
     files = {"float": packing.onnx_bytes(emit_onnx(model))}
     if "onnxruntime" in recipe.targets.runtimes:
-        files["onnxruntime"] = packing.onnx_bytes(emit_onnx(quantized, plan))
+        files["onnxruntime"] = packing.onnx_bytes(emit_onnx(quantized, plan), lean=True)
     if "tflite" in recipe.targets.runtimes:
         smallest = recipe.targets.prefer == "size"
         files["tflite"] = emit_tflite(quantized, plan, channels_last=channels_last, smallest=smallest)

@@ -118,7 +118,7 @@ def _bundle(each: _Probe, folder: Path) -> tuple[Path, dict[str, tuple[str, tupl
         plan = found.rounded.plan
         quantized = apply(found.model, found.rounded)
         files = {
-            "onnxruntime": packing.onnx_bytes(emit_onnx(quantized, plan)),
+            "onnxruntime": packing.onnx_bytes(emit_onnx(quantized, plan), lean=True),
             "tflite": emit_tflite(quantized, plan),
         }
         for artifact in packing.artifacts(files, found.model, quantized, plan, channels_last=False):

@@ -13,6 +13,7 @@ import pytest
 
 from exporter import grid
 from exporter.emit.ort import emit_onnx
+from exporter.packing import onnx_bytes
 from exporter.quantize import apply, make_plan
 from exporter.recipe import Quantize, Weights
 from exporter.rounding import round_weights
@@ -44,12 +45,15 @@ def gemms():
     return model_of(GEMMS, p=noise(128, 64), c=noise(64), t=noise(10, 64), k=noise(10))
 
 
-def session(model: ir.Model, path, feeds):
-    """Outputs, the operators that run, and initializers by name in the graph that the runtime has optimised."""
+def session(model: ir.Model, path, feeds, *, lean=True):
+    """Outputs, the operators that run, and initializers by name in the graph that the runtime has optimised.
+
+    lean: from the file as it ships, without types and shapes of inner values.
+    """
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.optimized_model_filepath = str(path)
-    opened = ort.InferenceSession(ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"])
+    opened = ort.InferenceSession(onnx_bytes(model, lean=lean), options, providers=["CPUExecutionProvider"])
     graph = onnx.load(path).graph
     return opened.run(None, feeds)[0], Counter(n.op_type for n in graph.node), {i.name: i for i in graph.initializer}
 
@@ -74,7 +78,7 @@ def test_integer_graphs_run_on_the_kernels_of_8_bits_and_take_the_bytes_of_few(w
     plan = make_plan(model, stats_of(model, feeds), Quantize(weights=width, symmetric=symmetric))
     quantized = apply(model, plan)
     plain, packed = emit_onnx(quantized), emit_onnx(quantized, plan)
-    expected, kernels, _ = session(plain, tmp_path / "plain.onnx", feeds)
+    expected, kernels, _ = session(plain, tmp_path / "plain.onnx", feeds, lean=False)
     actual, same, weights = session(packed, tmp_path / "packed.onnx", feeds)
     np.testing.assert_array_equal(actual, expected)
     assert same == kernels
