@@ -1,6 +1,7 @@
 """Structured pruning of ResNet-32: metric and latency of the int8 artifacts against those of the whole network.
 
 python -m benchmarks.pruned make [OUT] [--amount 0.3] [--multiple 16] [--samples 10000] [--epochs 4]   # trains
+python -m benchmarks.pruned latency [OUT] # of the files that make left, in turns
 python -m benchmarks.pruned lots [OUT]    # latency by amount and multiple, without training; after make
 
 OUT is out/pruned by default. A run that was killed goes on from its last epoch.
@@ -21,7 +22,7 @@ import onnx_ir as ir
 
 from benchmarks import resnet20
 from benchmarks.finetuned import recipe
-from benchmarks.measure import cifar10, machine, table
+from benchmarks.measure import cifar10, interleaved, machine, table
 from benchmarks.runners import onnx_runner, tflite_runner
 from exporter import packing
 from exporter.emit.ort import emit_onnx
@@ -33,7 +34,7 @@ from exporter.quantization import quantize
 from exporter.quantize import apply
 from exporter.recipe import Prune, Quantize
 
-__all__ = ["lots", "make"]
+__all__ = ["latency", "lots", "make"]
 
 RUNNERS: Mapping[str, Callable[[Path], Any]] = {"onnxruntime": onnx_runner, "tflite": tflite_runner}
 FILES = {"onnxruntime": "model.onnx", "tflite": "model.tflite"}
@@ -68,6 +69,18 @@ def make(out: Path, amount: float, multiple: int, samples: int, epochs: int) -> 
             facts = check[artifact]
             rows.append([name, artifact, share, reported, f"{facts['metric']:.2f}", facts["bytes"]])
     print(table(["network", "artifact", "multiply-adds removed, %", "float, after training", "top-1 %", "bytes"], rows))
+
+
+def latency(out: Path) -> None:
+    """The int8 files of the pruned network against those of the whole, on one image."""
+    image = cifar10("cifar10_test2000.npz")[0][:1]
+    rows = []
+    for artifact, file in FILES.items():
+        whole, less = (RUNNERS[artifact](out / name / file) for name in ("whole", "pruned"))
+        before, after, ratio = interleaved(lambda: whole(image), lambda: less(image))  # noqa: B023
+        rows.append([artifact, f"{before:.3f}", f"{after:.3f}", f"{1 / ratio:.2f}"])
+    print(machine("onnxruntime", "ai-edge-litert"), "\n")
+    print(table(["artifact", "ms, whole", "ms, pruned", "of the whole"], rows))
 
 
 def lots(out: Path) -> None:
@@ -112,7 +125,7 @@ def lots(out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["make", "lots"])
+    parser.add_argument("what", choices=["make", "latency", "lots"])
     parser.add_argument("out", nargs="?", type=Path, default=Path("out/pruned"))
     parser.add_argument("--amount", type=float, default=0.3)
     parser.add_argument("--multiple", type=int, default=16)
@@ -122,7 +135,7 @@ def main() -> None:
     if asked.what == "make":
         make(asked.out, asked.amount, asked.multiple, asked.samples, asked.epochs)
     else:
-        lots(asked.out)
+        {"latency": latency, "lots": lots}[asked.what](asked.out)
 
 
 if __name__ == "__main__":

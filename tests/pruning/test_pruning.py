@@ -39,7 +39,8 @@ CASES = {
     "mean": "{ a = CONV(x, w, b) m = ReduceMean<keepdims=0>(a, axes) y = MatMul(m, v) }",
 }  # fmt: skip
 ARRAYS = {
-    "w": noise(8, 4, 3, 3), "u": noise(8, 4, 3, 3), "w8": noise(8, 8, 3, 3), "u8": noise(8, 8, 3, 3), "b": noise(8),
+    "u8x": noise(8, 8, 3, 3), "w": noise(8, 4, 3, 3),
+    "u": noise(8, 4, 3, 3), "w8": noise(8, 8, 3, 3), "u8": noise(8, 8, 3, 3), "b": noise(8),
     "b2": noise(8), "v": noise(8, 3), "e": noise(3), "w16": noise(8, 16, 3, 3), "d": noise(8, 1, 3, 3),
     "p16": noise(16, 8, 3, 3), "v16": noise(16, 3), "k8": noise(8, 8, 1, 1), "each": noise(1, 8, 1, 1),
     "slope": noise(8, 1, 1), "positive": np.abs(noise(8)) + 0.5, "b3": noise(8), "mean": noise(8),
@@ -103,6 +104,32 @@ def test_the_least_important_go_by_lots() -> None:
 def test_what_must_stay_stays(text: str) -> None:
     with pytest.raises(RecipeError, match="only 0 %"):
         prune(graph_of(text), Prune(method="channels", amount=0.2, multiple=1), [X])
+
+
+BRANCH = """{ a = CONV(x, w, b) r = Relu(a) c = CONV(r, w8) h = Relu(c) i = CONV(h, u8, b2) SUM q = Relu(s)
+    z = CONV(q, u8x, b3)"""
+
+
+@pytest.mark.parametrize("multiple", [4, 8])
+def test_a_branch_that_gives_nothing_goes_altogether(multiple: int) -> None:
+    model = graph_of(HEAD + BRANCH.replace("SUM", "s = Add(i, r)") + TAIL)
+    for name in ("w8", "u8", "b2"):
+        value = model.graph.initializers[name]
+        value.const_value = ir.tensor(np.zeros_like(np.array(graph.constant(value))), name=name)
+    found = prune(model, Prune(method="channels", amount=0.5, multiple=multiple), [X])
+    assert [n.op_type for n in found.model.graph] == ["Conv", "Relu", "Conv", "GlobalAveragePool", "Flatten", "Gemm"]
+    assert not {"w8", "u8"} & set(found.model.graph.initializers)
+    np.testing.assert_allclose(run(found.model, X)["y"], run(model, X)["y"], rtol=1e-4, atol=1e-4)
+    assert found.facts.multiply_adds / found.facts.multiply_adds_before == pytest.approx((32 + 64) / 224, abs=1e-3)
+
+
+@pytest.mark.parametrize("ending", ["s = Mul(i, r)", "s = Concat<axis=1>(i, r)", "m = Add(i, r) s = Add(m, h)"])
+def test_a_branch_that_more_depends_on_keeps_a_lot(ending: str) -> None:
+    text = BRANCH.replace("SUM", ending).replace("u8x", "w16" if "Concat" in ending else "u8x")
+    model = graph_of(HEAD + text + TAIL)
+    most = prune(model, Prune(method="channels", amount=0.2, multiple=4), [X])
+    kinds = [n.op_type for n in most.model.graph]
+    assert kinds == [n.op_type for n in model.graph]
 
 
 def test_magnitude_takes_the_share_asked_for() -> None:
