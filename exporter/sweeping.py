@@ -85,7 +85,7 @@ def sweep(
         raise DataError("a sweep needs data.evaluation", "it is what the metric is measured on")
     body = to_dict(recipe)
     fixed = {key: value for key, value in body.items() if key not in {"gates", "name"}}
-    journal = Journal(out, json.dumps(fixed, sort_keys=True))
+    journal = Journal(out, json.dumps({"recipe": fixed, "data": subject.digest()}, sort_keys=True))
     grains: Sequence[int | str] = groups or [recipe.quantize.granularity]
     names = rounders or [recipe.quantize.rounder]
     settings = [(width, grain, name) for name in names for grain in grains for width in widths]

@@ -52,6 +52,27 @@ def test_more_bits_more_bytes_more_right(folder: Path, capfd: pytest.CaptureFixt
     assert "int4" in capfd.readouterr().out
 
 
+def test_changed_data_are_measured_again(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("net.onnx", "recipe.toml", "data.npz"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    words = ["sweep", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "out"), "--bits", "8"]
+    assert main(words) == 0
+    with np.load(tmp_path / "data.npz") as body:
+        changed = {**body, "labels": np.roll(body["labels"], 1)}
+    np.savez(tmp_path / "data.npz", **changed)
+    capfd.readouterr()
+    assert main(words) == 2
+    assert "is of another recipe or other data; name another folder" in capfd.readouterr().err
+
+
+def test_a_page_that_cannot_be_written_is_one_line(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (folder / "blocked" / "sweep.html").mkdir(parents=True)
+    assert main(["sweep", str(folder / "recipe.toml"), "--out", str(folder / "blocked"), "--bits", "8"]) == 2
+    said = capfd.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("error: Is a directory")
+    assert "sweep.html" in said
+
+
 @pytest.mark.parametrize(
     ("text", "widths"),
     [

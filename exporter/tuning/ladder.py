@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from exporter.tuning.rungs import RUNGS, Place, Rung, Step
 __all__ = ["Receipt", "Tuning", "tune"]
 
 _HELPS = 0.05  # points that a step must buy to be kept
+_TURNED = 0.005  # share of the samples that two artifacts of a net that is nearly right see differently
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ def tune(recipe: Recipe, subject: Subject, *, base: Path, out: Path, progress: P
     now = with_overrides(recipe, {"finetune.epochs": 0}) if epochs else recipe
     progress("as it is", 0, None)
     best = _measure(now, subject, progress)
+    least = _least(recipe.data.metric, subject.evaluation.count)
     receipts = [
         Receipt(
             "as it is", "passed" if best.passed else "failed", best.drop, None, best.ms, best.bytes, _since(started)
@@ -101,7 +104,7 @@ def tune(recipe: Recipe, subject: Subject, *, base: Path, out: Path, progress: P
                 except KbitError as error:
                     receipts.append(Receipt(step.name, str(error), None, None, None, None, _since(started)))
                     continue
-                helps = found.passed or found.drop < best.drop - _HELPS
+                helps = found.passed or found.drop < best.drop - least
                 receipts.append(_receipt(step.name, found, best, helps, _since(started)))
                 if helps:
                     best = found
@@ -113,6 +116,11 @@ def tune(recipe: Recipe, subject: Subject, *, base: Path, out: Path, progress: P
     write_whole(out / "recipe.toml", to_toml(moved(place.recipe, base, out)))
     write_whole(out / "tune.json", tuning.to_json())
     return tuning
+
+
+def _least(metric: str, count: int) -> float:
+    """Points that are more than chance: for top1 and top5 the standard error of a difference (McNemar 1947)."""
+    return max(_HELPS, 100 * math.sqrt(_TURNED / count)) if metric in {"top1", "top5"} else _HELPS
 
 
 def _training(epochs: int, place: Place) -> Iterator[Step]:

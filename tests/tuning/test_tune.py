@@ -79,6 +79,8 @@ def test_it_ends_with_a_recipe_that_passes(folder: Path, capfd: pytest.CaptureFi
     assert receipts[-1]["drop"] <= 1.5
     assert receipts[-1]["points"] > 5
     assert all(row["verdict"] in {"kept", "no help"} for row in receipts[1:-1])
+    chance = 100 * np.sqrt(0.005 / 200)  # points: of 200 samples, one that turns
+    assert all((row["points"] > chance) == (row["verdict"] == "kept") for row in receipts[1:-1])
     assert (folder / "tuned" / "tune.html").read_text("utf-8").count('role="img"') == 1
     assert main(["export", str(folder / "tuned" / "recipe.toml"), "--out", str(folder / "bundle")]) == 0
     assert 'passes = ["equalize"]' in (folder / "bundle" / "recipe.toml").read_text("utf-8")
