@@ -1,6 +1,7 @@
 """Mixed precision on ResNet-32 (CIFAR-10): the plan that kbit search finds against uniform widths, as files.
 
 python -m benchmarks.mixed_precision [OUT] [--rounder NAME]
+python -m benchmarks.mixed_precision [OUT] --alike   # one search whole, killed half-way, and on a Dask cluster
 
 OUT (default out/mixed) keeps what was measured; started again, it goes on. The search sees calibration images alone.
 """
@@ -9,6 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +47,47 @@ def measured(wanted: Recipe, subject: Subject, out: Path) -> dict[str, Any]:
     return found["artifacts"]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("out", nargs="?", default="out/mixed", type=Path)
-    parser.add_argument("--rounder", default="auto")
-    given = parser.parse_args()
-    wanted, out = recipe(given.rounder), given.out / given.rounder
+def once(out: Path, scheduler: str | None) -> None:
+    """A shorter search: 3 bits on average of 2 to 4, 64 calibration images."""
+    subject = open_subject(recipe(), RECIPE.parent)
+    budget = Budget(average=3.0)
+    search(recipe(), subject, budget, out=out, widths=WIDTHS[:3], samples=64, workers=2, scheduler=scheduler)
+
+
+def alike(out: Path) -> None:
+    """The same search three times: whole, killed half-way and resumed, on a local Dask cluster of two workers."""
+    from dask.distributed import LocalCluster
+
+    def start(folder: Path, *more: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-m", "benchmarks.mixed_precision", str(folder), "--once", *more])
+
+    def lines(folder: Path) -> int:
+        path = folder / "journal.jsonl"
+        return len(path.read_text("utf-8").splitlines()) if path.is_file() else 0
+
+    shutil.rmtree(out, ignore_errors=True)
+    rows, places = [], {name: out / name for name in ("whole", "killed", "dask")}
+    start(places["whole"]).wait()
+    every = lines(places["whole"])
+    halved = start(places["killed"])
+    while lines(places["killed"]) < every / 2 and halved.poll() is None:
+        time.sleep(0.2)
+    halved.kill()
+    halved.wait()
+    killed_at = lines(places["killed"])
+    start(places["killed"]).wait()
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        start(places["dask"], "--scheduler", cluster.scheduler_address).wait()
+    expected = (places["whole"] / "search.json").read_bytes()
+    for name, place in places.items():
+        body = (place / "search.json").read_bytes()
+        rows.append([name, killed_at if name == "killed" else "", lines(place) - 1, body == expected])
+    print(table(["search", "killed after", "measured", "search.json the same"], rows))
+
+
+def compare(out: Path, rounder: str) -> None:
+    """Searched plans against uniform widths, as files."""
+    wanted = recipe(rounder)
     subject = open_subject(wanted, RECIPE.parent)
     plans: dict[str, dict[str, Any]] = {f"all {w}": {"quantize.weights": w} for w in ("int2", "int3")}
     sizes = {}
@@ -64,6 +104,22 @@ def main() -> None:
     print(machine("torch", "onnxruntime", "ai-edge-litert"), "\n")
     head = ["weights", "weight bytes", "ONNX file", "float", "ONNX Runtime", "TFLite", "divergence in the search"]
     print(table(head, sorted(rows, key=lambda row: row[1])))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("out", nargs="?", default="out/mixed", type=Path)
+    parser.add_argument("--rounder", default="auto")
+    parser.add_argument("--alike", action="store_true")
+    parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--scheduler", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.once:
+        once(given.out, given.scheduler)
+    elif given.alike:
+        alike(given.out / "alike")
+    else:
+        compare(given.out / given.rounder, given.rounder)
 
 
 if __name__ == "__main__":

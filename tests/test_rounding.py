@@ -240,10 +240,12 @@ def test_mistakes_are_one_line():
         round_weights(other, plan)
 
 
-def test_one_sample_is_enough_to_round():
+@pytest.mark.parametrize("rounder", LAYER_ROUNDERS)
+@pytest.mark.parametrize("level", [1e-3, 1, 1e3])
+def test_one_sample_is_enough_to_round(rounder, level):
     model = net()
-    feeds = [{"x": noise(1, 4, 9, 9)}]
+    feeds = [{"x": level * noise(1, 4, 9, 9) + 3 * level}]  # its mean is most of it: covariances are rounding errors
     rounded = round_weights(
-        model, make_plan(model, stats_of(model, feeds[0]), Quantize(weights="int4", rounder="gptq")), lambda: feeds
+        model, make_plan(model, stats_of(model, feeds[0]), Quantize(weights="int4", rounder=rounder)), lambda: feeds
     )
     assert set(rounded.integers) >= {"w", "v", "u", "m"}

@@ -36,8 +36,10 @@ def adaround(
     below = (low - zeros) * steps - target
     gap = (high - low) * steps
     unit = np.maximum(np.sqrt(np.mean(np.square(gap), axis=2, keepdims=True)), 1e-30)  # of each row
-    curve = np.diagonal(covariance, axis1=1, axis2=2).mean(axis=1)[:, None, None]
-    hessian = (covariance / np.maximum(curve, 1e-30)).astype(np.float32)
+    curve = np.diagonal(covariance, axis1=1, axis2=2).mean(axis=1)
+    largest = np.abs(covariance).max(axis=(1, 2))  # of one sample rounding errors are all that is in it
+    unit_curve = np.maximum(np.maximum(curve, largest / shape[2]), 1e-30)[:, None, None]
+    hessian = (covariance / unit_curve).astype(np.float32)
     up = _optimise((below / unit).astype(np.float32), (gap / unit).astype(np.float32), hessian)
     return polished(np.where(up, high, low), target, covariance, scale, zero, scheme)
 
