@@ -16,7 +16,7 @@ from exporter.ops import OPS, Same
 from exporter.ops.expansion import rows_by_name
 from exporter.ops.quantizing import plain_scale
 
-__all__ = ["pair_integers"]
+__all__ = ["alike", "pair_integers"]
 
 _INTEGERS = frozenset({ir.DataType.INT8, ir.DataType.UINT8})
 _EDGES = frozenset({"QuantizeLinear", "DequantizeLinear"})
@@ -36,7 +36,7 @@ def pair_integers(model: ir.Model) -> bool:
             continue
         first = makers[0]
         assert first is not None
-        if _stored(first) in _INTEGERS and all(m is not None and _alike(m, first) for m in makers):
+        if _stored(first) in _INTEGERS and all(m is not None and alike(m, first) for m in makers):
             _lift(model.graph, node, first, taken)
             changed = True
     return changed
@@ -48,7 +48,8 @@ def _stored(quantizer: ir.Node) -> ir.DataType | None:
     return quantizer.outputs[0].dtype if zero is None else zero.dtype
 
 
-def _alike(maker: ir.Node, first: ir.Node) -> bool:
+def alike(maker: ir.Node, first: ir.Node) -> bool:
+    """Have the two quantizers and dequantizers the same scale and zero point?"""
     return len(maker.inputs) == len(first.inputs) and all(
         _equal(a, b) for a, b in zip(maker.inputs[1:], first.inputs[1:], strict=True)
     )

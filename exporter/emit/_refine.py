@@ -2,6 +2,7 @@
 
 Reshape, Transpose, Reshape becomes the same over the finest axes that either side needs: the first only splits axes,
 which any layout allows, and at most the last one moves elements. A matrix product over merged leading axes keeps them.
+Between quantized tensors the chain is seen through its QuantizeLinear and DequantizeLinear of one scale.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import onnx_ir as ir
 
 from exporter import graph
 from exporter.emit._batch import Sized
+from exporter.emit._pairs import alike
 from exporter.ops.regroup import BATCH, groups
 
 __all__ = ["refine"]
@@ -52,13 +54,14 @@ class _Editor:
         starts = np.cumsum([0, *map(len, parts)])
         places = [int(starts[a]) + i for a in order for i in range(len(parts[a]))]
         split = self._made("Reshape", source, flat, turn)
-        moved = self._made("Transpose", split, [flat[p] for p in places], turn, perm=places)
-        last.replace_input_with(0, moved)
+        moved = self._made("Transpose", self._through(split, first, turn), [flat[p] for p in places], turn, perm=places)
+        last.replace_input_with(0, self._through(moved, turn, turn))
 
     def keep_leading_axes(self, node: ir.Node) -> None:
         """A product of rows that a Reshape before merged and a Reshape after it takes apart again."""
         merge = _maker(node.inputs[0], "Reshape")
-        result, readers = node.outputs[0], graph.consumers(node.outputs[0])
+        result, edges = node.outputs[0], _edges(node.outputs[0])
+        readers = graph.consumers(edges[-1].outputs[0] if edges else result)
         if merge is None or merge.inputs[0] is None or node.attributes.get_int("transA", 0) == 1:
             return
         rows, columns = self._sizes(merge.outputs[0]), self._sizes(result)
@@ -68,9 +71,11 @@ class _Editor:
         )
         if not fits or any(r.op_type != "Reshape" or self._sizes(r.outputs[0]) != whole for r in readers):
             return
-        node.replace_input_with(0, self._made("Reshape", merge.inputs[0], [*whole[:-1], rows[1]], node))
-        result.shape = None
-        self._told(result, whole)
+        kept = self._made("Reshape", merge.inputs[0], [*whole[:-1], rows[1]], node)
+        node.replace_input_with(0, self._through(kept, merge, node))
+        for value in (result, *(edge.outputs[0] for edge in edges)):
+            value.shape = None
+            self._told(value, whole)
 
     def _sizes(self, value: ir.Value | None) -> list[int]:
         """Sizes of a value, those that are multiples of the batch times a large prime; [] where one is no multiple."""
@@ -78,6 +83,19 @@ class _Editor:
         if size is None or any(growth not in {0, n} for n, growth in zip(size.shape, size.growth, strict=True)):
             return []
         return [n * (BATCH if i in size.dynamic else 1) for i, n in enumerate(size.shape)]
+
+    def _through(self, value: ir.Value, like: ir.Node, before: ir.Node) -> ir.Value:
+        """The value behind a QuantizeLinear and DequantizeLinear as ``like`` has them, where they alone read it."""
+        for node in _edges(like.outputs[0]):
+            name = f"{value.name}/{node.op_type.removesuffix('Linear').lower()}d"
+            made = ir.Value(name=name, type=node.outputs[0].type)
+            twin = ir.Node(
+                "", node.op_type, [value, *node.inputs[1:]], node.attributes.values(), outputs=[made], name=name
+            )
+            self.graph.insert_before(before, twin)
+            self.sizes[name] = self.sizes[value.name or ""]
+            value = made
+        return value
 
     def _told(self, value: ir.Value, sizes: Sequence[int]) -> None:
         moves = frozenset(i for i, s in enumerate(sizes) if s % BATCH == 0 and s)
@@ -99,8 +117,21 @@ class _Editor:
         return node.outputs[0]
 
 
+def _edges(value: ir.Value) -> list[ir.Node]:
+    """The QuantizeLinear and DequantizeLinear that alone read a value; [] where others do."""
+    readers = graph.consumers(value)
+    behind = graph.consumers(readers[0].outputs[0]) if len(readers) == 1 else []
+    found = [*readers, *behind]
+    return found if [n.op_type for n in found] == ["QuantizeLinear", "DequantizeLinear"] else []
+
+
 def _maker(value: ir.Value | None, kind: str) -> ir.Node | None:
     node = value.producer() if value is not None else None
+    if node is not None and node.op_type == "DequantizeLinear" and node.inputs[0] is not None:
+        quantizer = node.inputs[0].producer()
+        if quantizer is None or quantizer.op_type != "QuantizeLinear" or not alike(quantizer, node):
+            return None
+        node = quantizer.inputs[0].producer() if quantizer.inputs[0] is not None else None
     return node if node is not None and node.op_type == kind and node.domain == "" else None
 
 

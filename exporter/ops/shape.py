@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
 
 from exporter.ops.integers import Integers
 from exporter.ops.lowering import NEW, Lowering, View, identity
@@ -40,7 +41,35 @@ def transpose(ctx: Lowering) -> None:
     rank = len(ctx.shape(0))
     order = ctx.attr("perm", tuple(reversed(range(rank))))
     view = ctx.input()
-    ctx.alias(View(view.tensor, tuple(NEW if a == NEW else order.index(a) for a in view.layout)))
+    turned = View(view.tensor, tuple(NEW if a == NEW else order.index(a) for a in view.layout))
+    if rank == len(turned.layout) and _cut_for_products(ctx):
+        turned = ctx.program.convert(turned, identity(rank))  # once for all parts
+    ctx.alias(turned)
+
+
+def _cut_for_products(ctx: Lowering) -> bool:
+    """Is all that reads it a cut into two or more parts for matrix products: queries, keys and values in one tensor?"""
+    cuts = ctx.values.readers(ctx.result)
+    parts = [v for cut in cuts for v in cut.outputs]
+    return (
+        len(parts) > 1
+        and all(cut.op_type in {"Slice", "Split", "Gather"} for cut in cuts)
+        and all(_for_products(ctx, part) for part in parts)
+    )
+
+
+def _for_products(ctx: Lowering, value: ir.Value) -> bool:
+    """Does a matrix product, and nothing else, read the value or what Squeeze, Transpose and scaling make of it?"""
+    readers = ctx.values.readers(value)
+    return (
+        bool(readers)
+        and not value.is_graph_output()
+        and all(
+            r.op_type == "MatMul"
+            or (r.op_type in {"Squeeze", "Transpose", "Mul", "Div"} and _for_products(ctx, r.outputs[0]))
+            for r in readers
+        )
+    )
 
 
 def squeeze(ctx: Lowering) -> None:
