@@ -21,6 +21,7 @@ from exporter.preparing.linear import linear
 from exporter.preparing.movement import movement
 from exporter.preparing.pooling import pooling
 from exporter.preparing.rotate import rotate
+from exporter.preparing.shuffles import shuffles
 from exporter.preparing.smooth import smooth, smoothed_values
 from exporter.preparing.transformer import transformer
 from exporter.preparing.transposed import transposed
@@ -36,6 +37,7 @@ PASSES: Mapping[str, Callable[[ir.Model], None]] = {
     "transformer": transformer,
     "pooling": pooling,
     "movement": movement,
+    "shuffles": shuffles,
     "blocks": blocks,
     "gemm": gemm,
     "linear": linear,

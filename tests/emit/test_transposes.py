@@ -50,8 +50,8 @@ class Case:
 
 CASES = {
     "BERT": Case(lambda: transformer.encoder(layers=2, width=64, heads=4), (16,), 8, 8, tokens=True),
-    "ViT": Case(lambda: vit.vit(layers=2), (3, 32, 32), 9, 9),
-    "MobileViT": Case(mobilevit.mobilevit, (3, 32, 32), 13, 14),
+    "ViT": Case(lambda: vit.vit(layers=2), (3, 32, 32), 5, 9),
+    "MobileViT": Case(mobilevit.mobilevit, (3, 32, 32), 9, 14),
     "Conformer": Case(conformer.conformer, (40, 20), 4, 14),
     "decoder, grouped queries": Case(decoder.decoder, (16,), 8, 10, tokens=True),
     "decoder": Case(lambda: decoder.decoder(key_heads=4), (16,), 8, 10, tokens=True),

@@ -68,6 +68,7 @@ def test_int8(loaded: tuple[Case, ir.Model]) -> None:
     assert in_float == case.floats
     quantized = apply(model, plan)
     data = emit_tflite(quantized, channels_last=True)
+    assert transposes(data) <= case.transposes
     numbers = compare_numbers(plan, quantized, data)
     assert not numbers.different
     feeds = samples(case, 100, 3)
