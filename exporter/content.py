@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -34,15 +34,15 @@ class Content:
     def chunks(self) -> Iterator[bytes | memoryview]:
         """The file from front to back, a few megabytes at a time."""
         for piece in self.pieces:
-            if isinstance(piece, bytes):
-                yield piece
-            else:
-                yield from _array_chunks(piece)
+            yield from _chunks(piece)
 
-    def write(self, file: BinaryIO) -> None:
-        """Write everything."""
-        for chunk in self.chunks():
-            file.write(chunk)
+    def write(self, file: BinaryIO, progress: Callable[[int, int], None] | None = None) -> None:
+        """Write everything; ``progress`` is called with pieces done, and pieces in all."""
+        for done, piece in enumerate(self.pieces):
+            if progress is not None:
+                progress(done, len(self.pieces))
+            for chunk in _chunks(piece):
+                file.write(chunk)
 
     def __bytes__(self) -> bytes:
         return b"".join(self.chunks())
@@ -54,10 +54,18 @@ def stored_bytes(array: Array) -> int:
     return array.nbytes if bits is None else -(-array.size * bits // 8)
 
 
+def _chunks(piece: bytes | Array) -> Iterator[bytes | memoryview]:
+    if isinstance(piece, bytes):
+        yield piece
+    else:
+        yield from _array_chunks(piece)
+
+
 def _array_chunks(array: Array) -> Iterator[bytes | memoryview]:
     bits = _PACKED.get(array.dtype.name)
     if bits is not None:
-        yield pack_bits(array.astype(np.int8), bits).tobytes()
+        for part in _of_whole_bytes(array, bits):
+            yield pack_bits(part.astype(np.int8), bits).tobytes()
         return
     if array.nbytes <= _CHUNK or array.ndim < 2:
         yield _memory(array)
@@ -65,6 +73,15 @@ def _array_chunks(array: Array) -> Iterator[bytes | memoryview]:
     rows = max(_CHUNK // (array.nbytes // len(array)), 1)
     for start in range(0, len(array), rows):
         yield _memory(array[start : start + rows])
+
+
+def _of_whole_bytes(array: Array, bits: int) -> Iterable[Array]:
+    """A few rows at a time, where a row ends with a byte."""
+    row = array[0].size if array.ndim > 1 and array.size else 0
+    if not row or row * bits % 8:
+        return [array]
+    rows = max(_CHUNK // row, 1)
+    return (array[start : start + rows] for start in range(0, len(array), rows))
 
 
 def _memory(array: Array) -> memoryview:

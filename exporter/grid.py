@@ -141,14 +141,18 @@ def dequantize(integers: npt.NDArray[np.integer], q: QParams) -> npt.NDArray[np.
     """Real values, f32 of the same shape: float32(q - zero_point) * scale, as DequantizeLinear computes it."""
     scale = spread(q.scale, integers.shape, q.scheme.grain)
     zero = spread(q.zero_point, integers.shape, q.scheme.grain)
-    return (integers.astype(np.int64) - zero).astype(np.float32) * scale
+    wide: npt.NDArray[np.integer] = integers.astype(np.int64 if q.scheme.bits > 16 else np.int32)
+    return (wide - zero).astype(np.float32) * scale
 
 
 def centred(integers: npt.NDArray[np.integer], q: QParams) -> npt.NDArray[np.int8]:
     """integer - zero_point, what an integer kernel multiplies with when its weight's zero point is 0.
 
-    Raises PlanError where that does not fit in int8: of an asymmetric scheme of 8 bits.
+    The array itself where there is nothing to do. Raises PlanError where it does not fit in int8: of an asymmetric
+    scheme of 8 bits.
     """
+    if integers.dtype == np.int8 and not q.zero_point.any():
+        return integers.astype(np.int8, copy=False)
     moved = integers.astype(np.int32) - spread(q.zero_point, integers.shape, q.scheme.grain)
     if moved.size and (moved.min() < -128 or moved.max() > 127):
         raise PlanError("an asymmetric weight of 8 bits", "weights of 8 bits are symmetric")

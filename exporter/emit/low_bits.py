@@ -64,7 +64,7 @@ def place_weights(model: ir.Model, plan: Plan) -> None:
         if stored is None or array is None:
             continue
         (dequantize,) = graph.consumers(stored)
-        weight = _Weight(tensor.name, tensor.qparams, array.astype(np.int8), dequantize)
+        weight = _Weight(tensor.name, tensor.qparams, array.astype(np.int8, copy=False), dequantize)
         for use in list(dequantize.outputs[0].uses()):
             _place(writing, weight, use.node, use.idx)
         if dequantize.outputs[0].uses():
@@ -241,8 +241,8 @@ def _blocks(writing: _Writing, name: str, weight: _Weight, bits: int) -> list[ir
         g.insert_before(next(iter(g)), nodes)  # before every reader that may share it
         data = nodes[-1].outputs[0]
     else:
-        zero = grid.spread(q.zero_point, padded.shape, grain)
-        codes = (padded.astype(np.int32) + zero + half).astype(np.uint8)
+        own = padded + grid.spread(q.zero_point, padded.shape, grain) if q.zero_point.any() else padded
+        codes = own.astype(np.uint8) + np.uint8(half)  # integer + half, modulo 256
         data = graph.add_initializer(g, f"{name}_bytes", grid.pack_bits(codes, bits).reshape(shape))
     found: list[ir.Value | None] = [data, graph.add_initializer(g, f"{name}_scale", q.scale)]
     if q.zero_point.any():

@@ -67,7 +67,7 @@ def _typed(integers: npt.NDArray[np.integer], q: QParams) -> npt.NDArray[np.gene
     """In the narrowest element type of numpy that holds the scheme."""
     bits, signed = q.scheme.bits, q.scheme.signed
     if bits <= 8:
-        return integers.astype(np.int8 if signed else np.uint8)
+        return integers.astype(np.int8 if signed else np.uint8, copy=False)
     if bits <= 16:
         return integers.astype(np.int16 if signed else np.uint16)
     return integers.astype(np.int32)

@@ -50,13 +50,16 @@ def round_weights(
 
     model     the graph that was planned
     batches   gives the calibration samples anew each time it is called; None: only rounders that need none
-    progress  called with layers done, and layers in all
+    progress  called with weights (of rounders that see samples: layers) done, and how many there are
     Raises PlanError for a weight that the graph does not have as a constant, and an unknown rounder; DataError for a
     rounder that needs samples and gets none.
     """
     tensors, integers = dict(plan.tensors), {}
     wanted = [t for t in plan.tensors.values() if t.role == "weight" and t.qparams is not None]
-    for tensor in wanted:
+    with_data = [tensor for tensor in wanted if tensor.rounder in LAYER_ROUNDERS]
+    for done, tensor in enumerate(wanted):
+        if progress is not None and not with_data:
+            progress(done, len(wanted))
         array = graph.constant(model.graph.initializers.get(tensor.name))
         if array is None:
             raise PlanError(f"the plan gives {tensor.name!r} as a weight, but it is not a constant of the graph")
@@ -66,7 +69,6 @@ def round_weights(
         integers[tensor.name] = in_bytes(made, qparams.scheme)
         tensors[tensor.name] = replace(tensor, qparams=qparams)
     rounded = Rounded(with_bias_scales(model, replace(plan, tensors=tensors)), integers)
-    with_data = [tensor for tensor in wanted if tensor.rounder in LAYER_ROUNDERS]
     if not with_data:
         return rounded
     if batches is None:

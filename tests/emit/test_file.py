@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from ai_edge_litert.interpreter import Interpreter
 
+from exporter import grid
 from exporter.content import Content
 from exporter.emit.tflite import read_tflite, translate
 from tests.quantize.graphs import model_of, run
@@ -62,6 +63,10 @@ def test_content_is_written_in_c_order_and_packed() -> None:
     rng = np.random.default_rng(0)
     turned = rng.standard_normal((3000, 1000)).astype(np.float32).T  # larger than a chunk
     nibbles = rng.integers(-8, 8, (5, 3)).astype(ml_dtypes.int4)
+    large = rng.integers(-8, 8, (3, 1 << 21)).astype(ml_dtypes.int4)  # two rows are a chunk
+    content = Content((large,))
+    assert len(list(content.chunks())) == 2
+    assert bytes(content) == grid.pack_bits(large.astype(np.int8), 4).tobytes()
     content = Content((b"head", turned, nibbles))
     assert len(list(content.chunks())) > 4
     body = bytes(content)

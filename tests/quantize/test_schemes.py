@@ -47,6 +47,8 @@ def test_every_width_on_every_grain(name, grain):
     codes = grid.codes(integers, scheme)
     assert codes.max() < 1 << scheme.bits
     moved = grid.centred(integers, qparams)
+    if not qparams.zero_point.any():
+        assert grid.centred(moved, qparams) is moved  # those of a whole model are held at once
     spread = grid.spread(qparams.scale, array.shape, grain)
     np.testing.assert_array_equal(moved.astype(np.float32) * spread, grid.dequantize(integers, qparams))
 
