@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM
 from benchmarks.measure import machine, table
 from exporter import language
 from exporter.lm import build
+from exporter.lm.last import keep_last
 from exporter.lm.source import open_decoder
 from exporter.recipe import with_arguments
 from exporter.types import Plan, Rounded
@@ -66,7 +67,7 @@ def _text(checkpoint: Path) -> list[list[str]]:
     rows = []
     with tempfile.TemporaryDirectory() as place:
         paths = {"onnxruntime": Path(place) / "model.onnx", "tflite": Path(place) / "model.tflite"}
-        build.write_onnx(decoder.dynamic(), paths["onnxruntime"])
+        build.write_onnx(keep_last(decoder.dynamic()), paths["onnxruntime"])
         with paths["tflite"].open("wb") as file:
             build.tflite_content(build.static_models(decoder, [64]), Rounded(Plan({}), {})).write(file)
         for runtime, path in paths.items():
@@ -110,7 +111,7 @@ def speed(opened: dict[Row, Any], vocabulary: int, runs: int) -> dict[Row, tuple
         for row, decoder in opened.items():
             decoder.reset()
             start = clock()
-            token = int(decoder.prefill(prompt)[-1].argmax())
+            token = int(decoder.read(prompt).argmax())
             first = clock()
             for _ in range(64):
                 token = int(decoder.step(token).argmax())

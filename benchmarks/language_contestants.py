@@ -34,7 +34,7 @@ def kbit(folder: Path, artifact: str) -> Callable[[int], Times]:
     def run(written: int) -> Times:
         decoder.reset()
         start = clock()
-        token = int(decoder.prefill(PROMPT)[-1].argmax())
+        token = int(decoder.read(PROMPT).argmax())
         first = clock()
         for _ in range(written):
             token = int(decoder.step(token).argmax())

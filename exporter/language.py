@@ -18,6 +18,7 @@ from exporter.errors import RecipeError
 from exporter.lm import build, parity
 from exporter.lm.checkpoint import TOKENIZER_FILES
 from exporter.lm.genai import genai_config
+from exporter.lm.last import keep_last
 from exporter.lm.source import Decoder, open_decoder
 from exporter.lm.text import Windows, open_tokenizer, windows
 from exporter.loading import Parity
@@ -51,20 +52,27 @@ def make(recipe: Recipe, folder: Path, *, base: Path, out: Path, progress: Progr
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
         scratch = Path(place)
-        files = {"float": build.write_onnx(model, scratch / "float.onnx", progress=_stage(progress, "write float"))}
+        tell = _stage(progress, "write float")
+        files = {"float": build.write_onnx(keep_last(model), scratch / "float.onnx", progress=tell)}
         progress("compare with torch", 0, None)
-        close = parity.compare_dynamic(decoder, parity.file_runner(files["float"][0]), recipe.seed)
-        tell = _stage(progress, "quantize")
+        run = parity.file_runner(files["float"][0])
+        close = parity.compare_dynamic(decoder, run, recipe.seed)
+        golden = _golden(run, decoder, evaluation or calibration, recipe.seed)
+        del run  # and with it the weights in float
+        progress("plan", 0, None)
         tokens = None if calibration is None else calibration.tokens
+        tell = _stage(progress, "quantize")
         rounded = build.round_decoder(decoder, model, _meant(recipe), tokens, progress=tell, seed=recipe.seed)
         if "onnxruntime" in recipe.targets.runtimes:
+            progress("write onnx", 0, None)
             tell = _stage(progress, "write onnx")
-            quantized = build.emit(model, rounded)
-            files["onnxruntime"] = build.write_onnx(quantized, scratch / "model.onnx", progress=tell)
+            files["onnxruntime"] = build.write_onnx(build.emit(model, rounded), scratch / "model.onnx", progress=tell)
         if "tflite" in recipe.targets.runtimes:
             progress("write tflite", 0, None)
-            files["tflite"] = [_write_tflite(decoder, rounded, wishes.prefill, scratch / "model.tflite")]
-        made = _pack(out, recipe, decoder, model, rounded, files, evaluation or calibration, evaluation)
+            tell = _stage(progress, "write tflite")
+            files["tflite"] = [_write_tflite(decoder, rounded, wishes.prefill, scratch / "model.tflite", tell)]
+        progress("pack", 0, None)
+        made = _pack(out, recipe, decoder, model, rounded, files, golden, evaluation)
     return Made(made, close, rounded.plan.float_nodes)
 
 
@@ -104,10 +112,12 @@ def _stage(progress: Progress, name: str) -> Callable[[int, int], None]:
     return lambda done, total: progress(name, done, total)
 
 
-def _write_tflite(decoder: Decoder, rounded: Rounded, lengths: Sequence[int], path: Path) -> Path:
+def _write_tflite(
+    decoder: Decoder, rounded: Rounded, lengths: Sequence[int], path: Path, progress: Callable[[int, int], None]
+) -> Path:
     content = build.tflite_content(build.static_models(decoder, lengths), rounded)
     with path.open("wb") as file:
-        content.write(file)
+        content.write(file, progress)
     return path
 
 
@@ -118,7 +128,7 @@ def _pack(
     model: ir.Model,
     rounded: Rounded,
     files: Mapping[str, Sequence[Path]],
-    sample: Windows | None,
+    golden: Mapping[str, np.ndarray],
     evaluation: Windows | None,
 ) -> bundles.Bundle:
     static = decoder.static(1) if "tflite" in files else model
@@ -132,8 +142,6 @@ def _pack(
     extra |= {
         name: decoder.checkpoint.path / name for name in TOKENIZER_FILES if (decoder.checkpoint.path / name).is_file()
     }
-    prompts = _prompts(decoder, sample, recipe.seed)
-    golden = {"input.tokens": prompts, "expected.float.last": _last(files["float"][0], decoder, prompts)}
     packed: dict[str, np.ndarray] | None = None
     if evaluation is not None:
         packed = {"input.tokens": evaluation.tokens, "bytes": evaluation.bytes}
@@ -194,8 +202,8 @@ def _prompts(decoder: Decoder, sample: Windows | None, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, decoder.plan.vocabulary, (_PROMPTS, length)).astype(np.int32)
 
 
-def _last(path: Path, decoder: Decoder, prompts: np.ndarray) -> np.ndarray:
-    """Logits after each golden prompt, as the float file gives them here."""
-    run = parity.file_runner(path)
+def _golden(run: parity.Run, decoder: Decoder, sample: Windows | None, seed: int) -> dict[str, np.ndarray]:
+    """Prompts, and the logits after each as the float file gives them here."""
+    prompts = _prompts(decoder, sample, seed)
     rows = [run(parity.dynamic_feeds(decoder.plan, row[None].astype(np.int64)))["logits"][0, -1] for row in prompts]
-    return np.stack(rows)
+    return {"input.tokens": prompts, "expected.float.last": np.stack(rows)}

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from exporter.content import Content
 from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import translate
+from exporter.lm.last import keep_last
 from exporter.lm.parity import dynamic_feeds
 from exporter.lm.source import Decoder
 from exporter.quantize import apply, make_plan
@@ -96,4 +97,4 @@ def write_onnx(model: ir.Model, path: Path, *, progress: Progress | None = None)
 
 def emit(model: ir.Model, rounded: Rounded) -> ir.Model:
     """The quantized graph for ONNX Runtime."""
-    return emit_onnx(apply(model, rounded), rounded.plan)
+    return keep_last(emit_onnx(apply(model, rounded), rounded.plan))

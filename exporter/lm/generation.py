@@ -60,7 +60,7 @@ class Writer:
         start = time.perf_counter()
         self._decoder.reset()
         try:
-            logits = self._decoder.prefill(ids)[-1]
+            logits = self._decoder.read(ids)
         except ContextFull as error:
             raise DataError(f"prompt: {error}") from error
         self.first_seconds = time.perf_counter() - start

@@ -12,6 +12,9 @@ from .runtimes import load_runtime
 __all__ = ["ContextFull", "open_decoder"]
 
 
+_KEEP = "logits_to_keep"  # for how many of the last positions the head is computed; 0, where it is not given: all
+
+
 class ContextFull(Exception):
     """More tokens than the model has room for: one line that says how many."""
 
@@ -37,6 +40,14 @@ class _Decoder:
         """An empty cache."""
         self.length = 0
 
+    def prefill(self, tokens: Any) -> Any:
+        """f32 [tokens, vocabulary]: what the model says after each of these tokens."""
+        raise NotImplementedError
+
+    def read(self, tokens: Any) -> Any:
+        """f32 [vocabulary]: what the model says after the last of these tokens."""
+        return self.prefill(tokens)[-1]
+
     def _claim(self, count: Any) -> None:
         if self.length + count > self.capacity:
             found = "%d tokens after the %d in the cache" % (count, self.length) if self.length else "%d tokens" % count
@@ -55,6 +66,7 @@ class OnnxDecoder(_Decoder):
         self.capacity = language["context"]
         names = [i.name for i in self._session.get_inputs()]
         self._placed = "position_ids" in names
+        self._keeps = any(i.name == _KEEP for i in self._session.get_overridable_initializers())
         size = (1, language["kv_heads"], self.capacity, language["head_size"])
         self._caches = {name: self._value(np.zeros(size, np.float32)) for name in names if name.startswith("past_key")}
         # one token: every buffer is bound once and written in place
@@ -64,14 +76,23 @@ class OnnxDecoder(_Decoder):
         self._one = self._bind(self._ids, self._mask, self._position, self._logits)
 
     def prefill(self, tokens: Any) -> Any:
-        """f32 [tokens, vocabulary]: what the model says after each of these tokens."""
+        return self._take(tokens, len(tokens))
+
+    def read(self, tokens: Any) -> Any:
+        return self._take(tokens, 1 if self._keeps else len(tokens))[-1]
+
+    def _take(self, tokens: Any, kept: Any) -> Any:
+        """f32 [kept, vocabulary]: after the last ``kept`` of the tokens."""
         ids = np.asarray(tokens, np.int64)[None]
         count = ids.shape[1]
         self._claim(count)
         mask = np.ones((1, self.length + count), np.int64)
         position = np.arange(self.length, self.length + count, dtype=np.int64)[None]
-        logits = np.zeros((1, count, self._logits.shape[2]), np.float32)
-        self._session.run_with_iobinding(self._bind(ids, mask, position, logits))
+        logits = np.zeros((1, kept, self._logits.shape[2]), np.float32)
+        binding = self._bind(ids, mask, position, logits)
+        if kept < count:
+            binding.bind_ortvalue_input(_KEEP, self._value(np.array([kept], np.int64)))
+        self._session.run_with_iobinding(binding)
         self.length += count
         self._mask[:, : self.length] = 1
         return logits[0]

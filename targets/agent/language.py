@@ -132,7 +132,7 @@ def _timed(decoder: Any, prompt: Any, written: Any) -> Any:
     """Seconds until the first token, and for ``written`` more."""
     decoder.reset()
     start = time.perf_counter()
-    token = int(decoder.prefill(prompt)[-1].argmax())
+    token = int(decoder.read(prompt).argmax())
     first = time.perf_counter()
     for _ in range(written):
         token = int(decoder.step(token).argmax())

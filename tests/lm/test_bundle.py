@@ -11,6 +11,7 @@ import pytest
 
 import exporter
 from exporter import bundle as bundles
+from exporter import language
 from exporter.cli import main
 from exporter.errors import DataError, KbitError, LoadError, RecipeError
 from exporter.lm.generation import Sampling, open_writer
@@ -55,6 +56,21 @@ def test_a_bundle_is_made_and_its_gates_hold(bundle: bundles.Bundle, check: dict
     assert check["passed"], check["reasons"]
     assert bundles.verify(bundle.path).manifest["language_model"]["context"] == 256
     assert {"tokenizer.json", "genai_config.json", "plan.json"} <= {f["path"] for f in bundle.manifest["files"]}
+
+
+def test_progress_counts_in_each_long_stage(trained: Trained, tmp_path: Path) -> None:
+    told: dict[str, set[tuple[int, int | None]]] = {}
+
+    def tell(stage: str, done: int, total: int | None) -> None:
+        told.setdefault(stage, set()).add((done, total))
+
+    recipe = with_arguments(None, {"source": "tiny", "weights": "int4", "rounder": "nearest", "prefill": [16]})
+    language.make(recipe, trained.folder, base=trained.folder.parent, out=tmp_path / "bundle", progress=tell)
+    assert list(told) == ["load", "compare with torch", "plan", "quantize", "write onnx", "write tflite", "pack"]
+    layers = {total for _, total in told["quantize"]}
+    assert len(layers) == 1
+    assert len(told["quantize"]) == layers.pop()  # every weight
+    assert any(total for _, total in told["write tflite"])
 
 
 def test_figures_are_those_of_torch(bundle: bundles.Bundle, check: dict[str, Any], trained: Trained) -> None:

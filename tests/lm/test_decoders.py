@@ -9,6 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from exporter import reference
+from exporter.lm.parity import dynamic_feeds
 from targets.agent.decoders import ContextFull, open_decoder
 from tests.lm.checkpoints import quiet
 from tests.lm.conftest import Files, Trained
@@ -29,7 +31,7 @@ def test_the_sample_trains_and_its_checkpoint_opens(trained: Trained) -> None:
 
 def _greedy(decoder: Any, prompt: np.ndarray, count: int) -> list[int]:
     decoder.reset()
-    logits = decoder.prefill(prompt)[-1]
+    logits = decoder.read(prompt)
     found: list[int] = []
     for _ in range(count):
         found.append(int(logits.argmax()))
@@ -56,6 +58,24 @@ def test_a_prompt_in_pieces_is_the_whole_prompt(decoder: Any, files: Files, piec
         np.testing.assert_allclose(found, expected[start : start + count], atol=1e-3)
         start += count
     assert decoder.length == len(files.prompt)
+
+
+def test_the_head_is_computed_where_it_is_asked_for(decoder: Any, files: Files) -> None:
+    expected = files.decoder.reference.logits(files.prompt[None])[0]
+    decoder.reset()
+    for start, end in ((0, 1), (1, 17), (17, 24)):
+        np.testing.assert_allclose(decoder.read(files.prompt[start:end]), expected[end - 1], atol=1e-3)
+    assert decoder.length == len(files.prompt)
+
+
+def test_logits_to_keep_need_not_be_fed(files: Files) -> None:
+    opened = reference.open_file(files.onnx)
+    assert {i.name for i in opened.get_inputs()} == set(dynamic_feeds(files.decoder.plan, files.prompt[None]))
+    whole = opened.run(["logits"], dynamic_feeds(files.decoder.plan, files.prompt[None]))[0]
+    for count in (0, 1, 5, 24):
+        feeds = dynamic_feeds(files.decoder.plan, files.prompt[None]) | {"logits_to_keep": np.array([count])}
+        kept = opened.run(["logits"], feeds)[0]
+        np.testing.assert_allclose(kept, whole[:, -count:], atol=1e-5)
 
 
 def test_what_does_not_fit_is_refused_in_one_line(decoder: Any, files: Files) -> None:
