@@ -107,7 +107,16 @@ def main() -> None:
         )  # fmt: skip
         print(rows[-1], flush=True)
     print(machine("onnxruntime", "onnx-ir"), "\n")
-    head = ["parameters", "float16, MB", "peak, MB", "2 x float16 + 1.5 GB", "processor s", "of them", "ONNX, MB", "TFLite, MB"]
+    head = [
+        "parameters",
+        "float16, MB",
+        "peak, MB",
+        "2 x float16 + 1.5 GB",
+        "processor s",
+        "of them",
+        "ONNX, MB",
+        "TFLite, MB",
+    ]
     print(table(head, rows))
 
 

@@ -60,15 +60,26 @@ def qparams_from_range(low: npt.ArrayLike, high: npt.ArrayLike, scheme: Scheme |
         raise PlanError("a range that is infinite or NaN", "look for NaN or infinity in the calibration data")
     if isinstance(scheme, Codebook) or scheme.symmetric:
         top = max(-scheme.qmin if isinstance(scheme, Codebook) else 1, scheme.qmax, 1)
-        scale = np.maximum((np.maximum(-low32, high32) / top).astype(np.float32), _TINY)
+        scale = _finite((np.maximum(-low32, high32) / top).astype(np.float32), low32, high32)
         if isinstance(scheme.grain, PerGroup):
             scale = of_groups(scale)
         return QParams(scheme, scale, np.zeros(scale.shape, np.int32))
-    scale = np.maximum(((high32 - low32) / (scheme.qmax - scheme.qmin)).astype(np.float32), _TINY)
+    scale = _finite(((high32 - low32) / (scheme.qmax - scheme.qmin)).astype(np.float32), low32, high32)
     if isinstance(scheme.grain, PerGroup):
         scale = of_groups(scale)
     zero = np.rint(scheme.qmin - low32 / scale.astype(np.float64))
     return QParams(scheme, scale, np.clip(zero, scheme.qmin, scheme.qmax).astype(np.int32))
+
+
+def _finite(
+    scale: npt.NDArray[np.float32], low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float32]:
+    """Not zero, and rounded down where the end of the range would be infinite in float32."""
+    scale = np.maximum(scale, _TINY)
+    steps = np.rint(np.maximum(-low, high) / scale).astype(np.float32)
+    with np.errstate(over="ignore"):
+        over = np.isinf(steps * scale)
+    return np.where(over, np.nextafter(scale, np.float32(0)), scale)
 
 
 def of_groups(scale: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper
@@ -95,6 +95,7 @@ def test_integers_survive_the_round_trip(array: Floats, scheme: Scheme) -> None:
 
 @EXAMPLES
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False), st.sampled_from([4, 8, 16]), st.booleans())
+@example(value=float(np.finfo(np.float32).max), bits=8, symmetric=True)
 def test_any_finite_range_has_a_scale(value: float, bits: int, symmetric: bool) -> None:
     q = grid.qparams_from_range(value, value, Scheme(bits, symmetric))
     assert np.isfinite(grid.dequantize(grid.quantize(np.array([value, -value], np.float32), q), q)).all()

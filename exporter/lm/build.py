@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,8 @@ from exporter.recipe import Quantize
 from exporter.rounding import round_weights
 from exporter.types import Plan, Rounded
 
-__all__ = ["SIGNATURE", "batches_of", "emit", "round_decoder", "static_models", "tflite_content", "write_onnx"]
+__all__ = ["batches_of", "emit", "round_decoder", "static_models", "tflite_content", "write_onnx"]
 
-SIGNATURE = "prefill_{}"
 _INLINE = 1 << 28  # bytes of weights up to which an ONNX file holds them itself
 Progress = Callable[[int, int], None]
 
@@ -53,7 +53,9 @@ def round_decoder(
 def static_models(decoder: Decoder, lengths: Sequence[int]) -> dict[str, ir.Model]:
     """Float graphs by signature, decode first: runtimes open the first subgraph without naming it."""
     models = {"decode": decoder.static(1)}
-    return models | {SIGNATURE.format(n): decoder.static(n) for n in sorted(set(lengths))}
+    for n in sorted(set(lengths)):
+        models |= {f"prefill_{n}": decoder.static(n, head=False), f"head_{n}": decoder.head(n)}
+    return models
 
 
 def tflite_content(models: Mapping[str, ir.Model], rounded: Rounded) -> Content:
@@ -61,9 +63,16 @@ def tflite_content(models: Mapping[str, ir.Model], rounded: Rounded) -> Content:
 
     The plan was made for the dynamic graph: nodes that do the same have the same name in all of them.
     """
-    quantized = {key: apply(model, rounded) for key, model in models.items()}
+    quantized = {key: apply(model, _within(rounded, model)) for key, model in models.items()}
     _share(quantized.values())
     return translate(quantized, rounded.plan)
+
+
+def _within(rounded: Rounded, model: ir.Model) -> Rounded:
+    """What there is of it in a part of the model."""
+    there = {n: t for n, t in rounded.plan.tensors.items() if n in model.graph.initializers}
+    biases = {n: b for n, b in rounded.biases.items() if n in model.graph.initializers}
+    return Rounded(replace(rounded.plan, tensors=there), rounded.integers, biases)
 
 
 def _share(models: Iterable[ir.Model]) -> None:

@@ -14,7 +14,7 @@ from exporter.lm.decoder import build_decoder
 from exporter.lm.families import FAMILIES
 from exporter.lm.matrices import Matrices
 from exporter.lm.reference import Reference
-from exporter.lm.static import build_static
+from exporter.lm.static import build_head, build_static
 
 __all__ = ["MOST_CONTEXT", "Decoder", "open_decoder"]
 
@@ -35,9 +35,13 @@ class Decoder:
         """The float graph for ONNX Runtime: see exporter.lm.decoder."""
         return build_decoder(self.plan, self.matrices)
 
-    def static(self, length: int) -> ir.Model:
+    def static(self, length: int, *, head: bool = True) -> ir.Model:
         """A float graph for TFLite that takes ``length`` tokens a call: see exporter.lm.static."""
-        return build_static(self.plan, self.matrices, length, self.plan.context)
+        return build_static(self.plan, self.matrices, length, self.plan.context, head=head)
+
+    def head(self, length: int) -> ir.Model:
+        """The graph from the states of ``length`` tokens to their logits."""
+        return build_head(self.plan, self.matrices, length)
 
 
 def open_decoder(path: Path | str, context: int | None = None) -> Decoder:

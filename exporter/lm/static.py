@@ -1,9 +1,10 @@
-"""A blueprint as ONNX graphs of fixed sizes for TFLite: one for prefill (several tokens), one for decode (one token).
+"""A blueprint as ONNX graphs of fixed sizes for TFLite: prefill (several tokens), head, decode (one token).
 
 inputs   tokens i32 [1, length]; input_pos i32 [length], consecutive
          kv_cache_k_LAYER and kv_cache_v_LAYER f32 [1, kv_heads, capacity, head_size]: only the places before
          input_pos[0] count; the others may hold any finite number
-outputs  logits f32 [1, length, vocabulary]
+outputs  logits f32 [1, length, vocabulary]; of prefill states f32 [1, length, hidden] instead, which the head's graph
+         turns into logits: who writes text needs them after the last token alone, and lets decode take that one
          kv_slice_k_LAYER and kv_slice_v_LAYER f32 [1, kv_heads, length, head_size], for the caller to write into the
          cache at input_pos
 
@@ -24,13 +25,13 @@ from exporter.lm.blueprint import Attention, Blueprint
 from exporter.lm.matrices import Matrices
 from exporter.lm.net import Net, sizes
 
-__all__ = ["build_static"]
+__all__ = ["build_head", "build_static"]
 
 _FAR = 1e9  # a score that softmax makes zero, and that stays finite when two meet
 
 
-def build_static(plan: Blueprint, matrices: Matrices, length: int, capacity: int) -> ir.Model:
-    """length: tokens of one call; capacity: places of the cache."""
+def build_static(plan: Blueprint, matrices: Matrices, length: int, capacity: int, *, head: bool = True) -> ir.Model:
+    """length: tokens of one call; capacity: places of the cache; head: logits, or states."""
     net = Net(plan, matrices)
     tokens = net.input("tokens", ir.DataType.INT32, (1, length))
     places = net.input("input_pos", ir.DataType.INT32, (length,))
@@ -42,12 +43,27 @@ def build_static(plan: Blueprint, matrices: Matrices, length: int, capacity: int
         states = net.op("Add", [states, added], "embed/placed", (length, plan.hidden))
     for index, layer in enumerate(plan.layers):
         states = net.block(index, states, partial(attention, index, layer))
-    logits = net.logits(states)
-    shape = (1, length, plan.vocabulary)
-    net.output("logits", net.reshape(logits, shape, "logits", shape), shape)
+    if head:
+        _logits(net, states, length)
+    else:
+        shape = (1, length, plan.hidden)
+        net.output("states", net.reshape(states, shape, "states", shape), shape)
     for name, value in attention.slices:
         net.output(name, value, (1, plan.kv_heads, length, plan.heads.padded))
     return net.model("decode" if length == 1 else f"prefill_{length}")
+
+
+def build_head(plan: Blueprint, matrices: Matrices, length: int) -> ir.Model:
+    """From the states of ``length`` tokens to their logits."""
+    net = Net(plan, matrices)
+    states = net.input("states", ir.DataType.FLOAT, (1, length, plan.hidden))
+    _logits(net, net.reshape(states, (length, plan.hidden), "states/rows", (length, plan.hidden)), length)
+    return net.model(f"head_{length}")
+
+
+def _logits(net: Net, states: ir.Value, length: int) -> None:
+    shape = (1, length, net.plan.vocabulary)
+    net.output("logits", net.reshape(net.logits(states), shape, "logits", shape), shape)
 
 
 class _Attention:

@@ -127,7 +127,7 @@ class OnnxDecoder(_Decoder):
 
 
 class TfliteDecoder(_Decoder):
-    """Signatures ``decode`` (the first subgraph) and ``prefill_N``. New keys and values are written into the cache.
+    """Signatures ``decode`` (the first subgraph), ``prefill_N`` and ``head_N``. New keys and values go into the cache.
 
     Tensors of the first subgraph keep their addresses once allocated, so views on them are made once.
     """
@@ -161,9 +161,27 @@ class TfliteDecoder(_Decoder):
                 start += 1
                 continue
             count = min(size, left)
-            found.append(self._chunk(tokens[start : start + count], size))
+            result = self._chunk(tokens[start : start + count], size)
+            if "logits" not in result:  # files of before have the head in prefill
+                result = self._interpreter.get_signature_runner("head_%d" % size)(states=result["states"])
+            found.append(result["logits"][0, :count])
             start += count
         return np.concatenate(found)
+
+    def read(self, tokens: Any) -> Any:
+        tokens = np.asarray(tokens, np.int32)
+        self._claim(len(tokens))
+        start, body = 0, len(tokens) - 1  # decode takes the last token, with the head
+        while start < body:
+            left = body - start
+            size = next((n for n in self._lengths if n >= left), max(self._lengths, default=1))
+            count = min(size, left)
+            if count == 1:
+                self.step(tokens[start])
+            else:
+                self._chunk(tokens[start : start + count], size)
+            start += count
+        return self.step(tokens[-1])
 
     def step(self, token: Any) -> Any:
         """f32 [vocabulary], valid until the next call."""
@@ -176,6 +194,7 @@ class TfliteDecoder(_Decoder):
         return self._logits[0, 0]
 
     def _chunk(self, tokens: Any, size: Any) -> Any:
+        """What the prefill of that many tokens gives; the cache is written."""
         count = len(tokens)
         padded = np.zeros((1, size), np.int32)
         padded[0, :count] = tokens
@@ -188,7 +207,7 @@ class TfliteDecoder(_Decoder):
             new = result[name.replace("cache", "slice")][0]
             self._views[name][0, :, self.length : self.length + count] = new[:, :count]
         self.length += count
-        return result["logits"][0, :count]
+        return result
 
     def _views_of_decode(self) -> Any:
         runner = self._interpreter.get_signature_runner("decode")

@@ -13,6 +13,7 @@ import torch
 
 from benchmarks.measure import ROOT
 from exporter.emit.tflite import translate
+from exporter.lm.build import static_models
 from exporter.lm.last import keep_last
 from exporter.lm.source import Decoder, open_decoder
 from sample_apps.shakespeare import train as sample
@@ -67,7 +68,7 @@ def files(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Files:
     decoder = open_decoder(trained.folder, context=256)
     folder = tmp_path_factory.mktemp("files")
     ir.save(keep_last(decoder.dynamic()), folder / "model.onnx")
-    models = {"decode": decoder.static(1), "prefill_16": decoder.static(16)}
+    models = static_models(decoder, [16])
     (folder / "model.tflite").write_bytes(bytes(translate(models)))
     plan = decoder.plan
     language = {
