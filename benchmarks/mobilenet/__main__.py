@@ -12,7 +12,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
 import torch
 
 from benchmarks.low_bits import batches, score
@@ -21,6 +20,7 @@ from benchmarks.mobilenet.train import OUT, build
 from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import emit_tflite
 from exporter.loading import load
+from exporter.packing import onnx_bytes
 from exporter.preparing import INT8_PASSES, prepare
 from exporter.quantization import quantize
 from exporter.quantize import apply
@@ -48,16 +48,17 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         onnx, tflite = Path(name, "model.onnx"), Path(name, "model.tflite")
-        onnx.write_bytes(ir.to_proto(emit_onnx(model)).SerializeToString())
+        onnx.write_bytes(onnx_bytes(emit_onnx(model)))
         real = score(onnx)
         rows.append(["float", f"{real:.2f}", "", "", onnx.stat().st_size, ""])
         for title, wishes in CASES.items():
             found = quantize(model, wishes, batches)
             quantized, plan = apply(found.model, found.rounded), found.rounded.plan
-            onnx.write_bytes(ir.to_proto(emit_onnx(quantized, plan)).SerializeToString())
+            onnx.write_bytes(onnx_bytes(emit_onnx(quantized, plan), lean=True))
             tflite.write_bytes(emit_tflite(quantized, plan, channels_last=True))
             scores = score(onnx), score(tflite)
             sizes = onnx.stat().st_size, tflite.stat().st_size
+            print(title, *scores, file=sys.stderr, flush=True)
             rows.append([title, *(f"{s:.2f}" for s in scores), f"{real - min(scores):.2f}", *sizes])
     print(table(["", "top-1, ONNX Runtime", "top-1, TFLite", "drop", "ONNX bytes", "TFLite bytes"], rows))
     print(f"\n{machine('onnxruntime', 'ai-edge-litert', 'torch')}")
