@@ -1,7 +1,8 @@
 """kbit sweep, 1 to 8 bits, on a CNN and on a transformer: metric, bytes and latency of every file.
 
-python -m benchmarks.sweep resnet20 [OUT] [--rounder NAME]
-python -m benchmarks.sweep minilm [OUT] [--rounder NAME] [--pairs 100]     # weights by 32, activations dynamic
+python -m benchmarks.sweep resnet20 [OUT] [--bits 1..8] [--rounder NAME]
+python -m benchmarks.sweep minilm [OUT] [--bits 1..8] [--rounder NAME] [--pairs 100]
+    weights by 32, activations dynamic
 
 OUT (default out/sweep) keeps what was measured, sweep.json and the plot, sweep.html; started again, it goes on.
 """
@@ -51,13 +52,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("net", choices=["resnet20", "minilm"])
     parser.add_argument("out", nargs="?", type=Path, default=Path("out/sweep"))
+    parser.add_argument("--bits", default="1..8")
     parser.add_argument("--rounder", default="auto")
     parser.add_argument("--pairs", type=int, default=100)
     given = parser.parse_args()
     out = given.out.resolve() / given.net
     wanted = resnet20.recipe() if given.net == "resnet20" else transformer(out, given.pairs)
     subject = open_subject(with_overrides(wanted, {"gates": None}), resnet20.RECIPE.parent)
-    found = sweep(wanted, subject, parse_bits("1..8"), out=out, rounders=[given.rounder])
+    found = sweep(wanted, subject, parse_bits(given.bits), out=out, rounders=[given.rounder])
     render_sweep(out, json.loads(found.to_json()))
     whole = found.float
     rows = [["float", "", whole["bytes"], f"{whole['metric']:.2f}", "", f"{whole['p50_ms']:.3f}"]]
