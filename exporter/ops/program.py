@@ -294,11 +294,11 @@ _HASHED = 1 << 20  # bytes; larger constants are equal only when they are the sa
 def mark(array: Array) -> object:
     """Equal for equal constants, without copying large ones.
 
-    Large integers are hashed too: each graph that shares a weight narrows it to an array of its own.
+    Large narrow ones are hashed too: each graph that shares a weight makes its own array of integers, and of scales.
     """
     if array.nbytes > _HASHED:
         for name, view in (("rows", array), ("columns", array.T)):
-            if array.dtype.itemsize == 1 and view.flags.c_contiguous:
+            if array.dtype.itemsize <= 2 and view.flags.c_contiguous:
                 return name, hashlib.blake2b(view.view(np.uint8).data).digest()
         return array.__array_interface__["data"][0], array.strides
     return hashlib.blake2b(np.ascontiguousarray(array).tobytes()).digest()
