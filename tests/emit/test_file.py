@@ -8,11 +8,13 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
+import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from exporter import grid
 from exporter.content import Content
 from exporter.emit.tflite import read_tflite, translate
+from exporter.ops.lowering import mark
 from tests.quantize.graphs import model_of, run
 
 
@@ -57,6 +59,16 @@ def test_signatures_share_their_constants() -> None:
     single = [interpreter.get_signature_runner("decode")(x=row[None])["y"][0] for row in feeds["x"]]
     np.testing.assert_allclose(whole, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(single, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float16, ml_dtypes.int4])
+def test_large_narrow_constants_that_are_equal_are_one(dtype: type) -> None:
+    array = np.arange(1 << 20).reshape(1024, 1024).astype(np.int8).astype(dtype)
+    array = np.concatenate([array, array])  # more than is compared as it is
+    assert mark(array) == mark(array.copy())
+    changed = array.copy()
+    changed[-1, -1] = 3
+    assert mark(array) != mark(changed)
 
 
 def test_content_is_written_in_c_order_and_packed() -> None:
