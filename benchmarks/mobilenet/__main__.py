@@ -1,12 +1,13 @@
 """A trained MobileNetV2 in int8 and int4: per channel, per tensor, and per tensor after equalization.
 
-python -m benchmarks.mobilenet
+python -m benchmarks.mobilenet [--cases "W8A8 per channel" …]
 
 Needs out/weights.pt (python -m benchmarks.mobilenet.train). 520 calibration images, 2,000 test images, real files.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -39,6 +40,9 @@ CASES = {
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    given = parser.parse_args()
     if not (OUT / "weights.pt").exists():
         sys.exit("no weights: python -m benchmarks.mobilenet.train")
     net = build()
@@ -51,8 +55,8 @@ def main() -> None:
         onnx.write_bytes(onnx_bytes(emit_onnx(model)))
         real = score(onnx)
         rows.append(["float", f"{real:.2f}", "", "", onnx.stat().st_size, ""])
-        for title, wishes in CASES.items():
-            found = quantize(model, wishes, batches)
+        for title in given.cases:
+            found = quantize(model, CASES[title], batches)
             quantized, plan = apply(found.model, found.rounded), found.rounded.plan
             onnx.write_bytes(onnx_bytes(emit_onnx(quantized, plan), lean=True))
             tflite.write_bytes(emit_tflite(quantized, plan, channels_last=True))
