@@ -176,30 +176,20 @@ class Lstm(Cell):
         h, c = state
         outer, inner, shown = self.activations
         total = parts[0] if h is None else steps.add(linear(steps, h, self.recurrent), parts[0])
-        gates, raw = self._apart(steps, total)
-        if self.peepholes is None:
-            write, show, forget = split(steps, outer(steps, gates), 3)
-        else:
-            pi, po, pf = self.peepholes.reshape(3, -1)
-            i, o, f = split(steps, gates, 3)
-            write = outer(steps, i if c is None else steps.add(i, steps.mul(c, pi)))
-            forget = outer(steps, f if c is None else steps.add(f, steps.mul(c, pf)))
-        if self.coupled:
-            forget = steps.sub(np.ones((1, 1, 1), np.float32), write)
+        i, o, f, raw = split(steps, total, 4)  # XNNPACK takes SPLIT into at most four, and no SPLIT_V
+        write = outer(steps, self._peeped(steps, i, c, 0))
         new = steps.mul(write, inner(steps, raw))
-        cell = new if c is None else steps.add(steps.mul(forget, c), new)
-        if self.peepholes is not None:
-            show = outer(steps, steps.add(o, steps.mul(cell, po)))
+        cell = new
+        if c is not None and self.coupled:
+            cell = steps.add(steps.mul(steps.sub(np.ones((1, 1, 1), np.float32), write), c), new)
+        elif c is not None:
+            cell = steps.add(steps.mul(outer(steps, self._peeped(steps, f, c, 2)), c), new)
+        show = outer(steps, self._peeped(steps, o, cell, 1))
         # ONNX Runtime clips what gates and candidate read, but not the cell on its way out
         return steps.mul(show, replace(shown, clip=None)(steps, cell)), cell
 
-    def _apart(self, steps: Steps, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The three gates, and the candidate."""
-        ctx, size = steps.ctx, self.hidden
-        parts = [
-            Tensor(ctx.program.name(f"{ctx.result.name}/gates"), (*x.shape[:-1], n), x.dtype, x.dynamic)
-            for n in (3 * size, size)
-        ]
-        ctx.emit("SPLIT_V", [x, ctx.ints([3 * size, size]), ctx.ints(len(x.shape) - 1)], parts, "SplitVOptions",
-                 numSplits=2)  # fmt: skip
-        return parts[0], parts[1]
+    def _peeped(self, steps: Steps, gate: Tensor, cell: Tensor | None, place: int) -> Tensor:
+        """What a gate reads, with the cell seen through its peephole."""
+        if self.peepholes is None or cell is None:
+            return gate
+        return steps.add(gate, steps.mul(cell, self.peepholes.reshape(3, -1)[place]))
