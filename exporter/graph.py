@@ -123,6 +123,7 @@ def _infer(model: ir.Model) -> None:
                 copy.graph.inputs.append(value)
     proto = ir.to_proto(copy)
     try:
+        _refuse_negative_sizes(proto)
         counts = any(node.op_type in _COUNTED for node in model.graph)
         lists = not _is_large(_inferred(proto, False) if counts else proto)
         proto = _inferred(proto, lists)
@@ -134,6 +135,22 @@ def _infer(model: ir.Model) -> None:
 
 def _inferred(proto: onnx.ModelProto, lists: bool) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=lists)
+
+
+def _refuse_negative_sizes(proto: onnx.ModelProto) -> None:
+    """Look for negative sizes before onnx's inference of Slice does, which ends the process where it meets one."""
+    if not any(node.op_type == "Slice" for node in proto.graph.node):
+        return
+    hidden = onnx.ModelProto()
+    hidden.CopyFrom(proto)
+    hidden.opset_import.add(domain="kbit.hidden", version=1)
+    for node in hidden.graph.node:
+        if node.op_type == "Slice":
+            node.domain = "kbit.hidden"
+    for info in _inferred(hidden, False).graph.value_info:
+        sizes = [d.dim_value for d in info.type.tensor_type.shape.dim]
+        if min(sizes, default=0) < 0:
+            raise GraphError(f"{info.name!r} would have the shape {sizes}", "look at the sizes that lead to it")
 
 
 def _is_large(proto: onnx.ModelProto) -> bool:

@@ -111,6 +111,8 @@ def reshape(ctx: Lowering) -> None:
         return
     source = ctx.program.convert(view, identity(len(shape))).tensor
     if source.data is not None:
+        if source.data.size != int(np.prod(target)):
+            raise ctx.refuse("shape", f"a constant of {source.data.size} elements, where {target} holds another number")
         ctx.alias(View(ctx.program.reshape(source, target, moves), identity(len(target))))
         return
     ctx.program.reshape_into(ctx.program.behind_reshape(source), ctx.output())
