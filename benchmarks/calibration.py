@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import ROOT, data, machine, table
+from benchmarks.peak import peak_bytes
 from targets.agent import preprocess
 
 __all__ = ["main"]
@@ -111,13 +112,7 @@ def one(name: str, folder: Path, count: int) -> None:
         start = time.perf_counter()
         parts = work()
         seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "peak": peak(), **parts}))
-
-
-def peak() -> float:
-    """Most memory that this process ever held, MB (VmHWM: unlike ru_maxrss, not the parent's)."""
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
-    return int(line.split()[1]) / 1000
+    print(json.dumps({"seconds": seconds, "peak": peak_bytes() / 1e6, **parts}))
 
 
 def prepare_files(folder: Path, counts: list[int]) -> None:

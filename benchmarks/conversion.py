@@ -1,6 +1,6 @@
 """Time and memory of conversion to TFLite: kbit, litert-torch and, where it installs, onnx2tf; a process each, in turn.
 
-python -m benchmarks.conversion [--rounds 3] [--limit 600]
+python -m benchmarks.conversion [NET...] [--rounds 3] [--limit 600]
 
 ResNet-20, a MobileNetV2 and a perceptron of 400 MB. Ours and onnx2tf start from the ONNX file, litert-torch from the
 torch module, since they have no other way in; seconds are without imports, memory is the process's peak. The peers
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.measure import ROOT, machine, table
+from benchmarks.peak import peak_bytes
 
 NETS = ("resnet20", "mobilenet_v2", "large_mlp")
 _LAYERS, _WIDTH = 6, 4096
@@ -59,7 +59,7 @@ def ours(source: Path, out: Path) -> None:
     start = time.perf_counter()
     conversion.convert(source, "tflite", out, channels_last=True)
     seconds = time.perf_counter() - start
-    print(json.dumps({"convert": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+    print(json.dumps({"convert": seconds, "peak": peak_bytes()}))
 
 
 def run(command: list[str], limit: int) -> dict[str, float]:
@@ -79,12 +79,13 @@ def main() -> None:
     from benchmarks.peers import litert, onnx2tf
 
     parser = argparse.ArgumentParser()
+    parser.add_argument("nets", nargs="*", default=NETS)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit", type=int, default=600, help="seconds for one conversion")
     given = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in NETS:
+        for name in given.nets:
             source, out = Path(folder) / f"{name}.onnx", Path(folder) / f"{name}.tflite"
             exported = export(name, source)
             commands = {
@@ -96,7 +97,8 @@ def main() -> None:
             found = {who: [] for who in commands}  # type: ignore[var-annotated]
             for _ in range(given.rounds):
                 for who, command in commands.items():
-                    found[who].append(run(command, given.limit))
+                    if not any("error" in r for r in found[who]):
+                        found[who].append(run(command, given.limit))
             base = found["litert-torch"]
             for who, runs in found.items():
                 rows.append(_row(name, who, runs, base))

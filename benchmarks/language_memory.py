@@ -9,7 +9,6 @@ its peak is that of resident memory, pages of mapped files included, and seconds
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import ROOT, machine, table
+from benchmarks.peak import peak_bytes
 
 # millions -> hidden, inner, layers, heads, kv heads, vocabulary; the head is tied
 SIZES = {
@@ -75,7 +75,7 @@ def run(source: Path, out: Path) -> None:
     language.make(recipe, source, base=Path(), out=out, progress=tell)
     moments = [*begun.values(), time.process_time()]
     stages = {name: b - a for name, a, b in zip(begun, moments, moments[1:], strict=False)}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_bytes()
     sizes = {path.name: path.stat().st_size for path in out.iterdir()}
     print("\n" + json.dumps({"stages": stages, "peak": peak, "sizes": sizes}))
 

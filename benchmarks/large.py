@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import onnx
 from onnx import helper
 
 from benchmarks.measure import ROOT, machine, table
+from benchmarks.peak import peak_bytes
 
 _WIDTH = 4096
 
@@ -53,7 +53,7 @@ def convert(source: Path, out: Path) -> None:
     start = time.perf_counter()
     conversion.convert(source, "tflite", out)
     seconds = time.perf_counter() - start
-    print(json.dumps({"s": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+    print(json.dumps({"s": seconds, "peak": peak_bytes()}))
 
 
 def main() -> None:

@@ -8,12 +8,13 @@ Prints one line of JSON: seconds with imports left out, and the process's peak m
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
 
 import onnx2tf
+
+from benchmarks.peak import peak_bytes
 
 
 def main() -> None:
@@ -21,7 +22,7 @@ def main() -> None:
     start = time.perf_counter()
     onnx2tf.convert(str(source), output_folder_path=str(out), non_verbose=True)
     seconds = time.perf_counter() - start
-    print("\n" + json.dumps({"convert": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+    print("\n" + json.dumps({"convert": seconds, "peak": peak_bytes()}))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ seconds of each step with imports left out, and the process's peak memory so far
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from ai_edge_quantizer import quantizer
 
 from benchmarks.conversion import large_mlp
+from benchmarks.peak import peak_bytes
 from benchmarks.peers_convert import recipe
 from tests.zoo.cases import CASES, build, samples
 
@@ -42,7 +42,7 @@ def convert(name: str, out: Path) -> dict[str, object]:
     path = out / f"{name}.float.tflite"
     litert_torch.convert(net, example).export(str(path))
     seconds = {"convert": time.perf_counter() - start}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_bytes()
     if name != "large_mlp":
         work = quantizer.Quantizer(str(path), recipe().get_quantization_recipe())
         data = []
