@@ -33,12 +33,13 @@ def compare_once(source: Path, model: ir.Model, path: Path, *, channels_last: bo
     feeds = _random_feeds(model)
     if feeds is None:
         return None
-    session = reference.open_file(source)
+    session = reference.open_file(source, threads=1)
     names = [o.name for o in session.get_outputs()]
     try:
         expected = dict(zip(names, session.run(None, dict(feeds)), strict=True))
     except Exception:  # a random input need not make sense, such as indices into a table
         return None
+    del session  # its weights, before the other runtime packs its own
     turned = {n: a.transpose(CHANNELS_LAST) if channels_last and a.ndim == 4 else a for n, a in feeds.items()}
     with reference.native_silence():
         run = Interpreter(model_path=str(path), num_threads=1).get_signature_runner()

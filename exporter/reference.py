@@ -15,7 +15,6 @@ import onnxruntime as ort
 from exporter import grid
 from exporter.errors import LoadError
 from exporter.types import Plan, QParams, Rounded
-from targets.agent.sampling import log_softmax
 
 __all__ = [
     "LayerError",
@@ -74,6 +73,8 @@ def divergence(exact: np.ndarray, outputs: np.ndarray, *, classes: bool) -> floa
     classes  they are logits [N,classes]: the mean Kullback-Leibler divergence of the probabilities, nats; else
              sum (y - q)^2 / sum y^2
     """
+    from targets.agent.sampling import log_softmax  # the checker's parts, which a conversion does not need
+
     if classes and exact.ndim == 2:
         p, q = log_softmax(exact), log_softmax(outputs)
         return float((np.exp(p) * (p - q)).sum(axis=1).mean())
