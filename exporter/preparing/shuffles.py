@@ -95,14 +95,16 @@ class _Region:
         self.channels.update(zip(move.outputs, parts, strict=True))
         return all(_width(v) == len(p) for v, p in zip(move.outputs, parts, strict=True))
 
+    def _outside(self, value: ir.Value) -> list[ir.Node]:
+        """Those that read the value and are no moves of the region."""
+        return [r for r in graph.consumers(value) if not any(r is _first(m) for m in self.moves)]
+
     def _edits(self, value: ir.Value) -> list[_Edit] | None:
         """What has to change in those that read the value; None where one needs the true order."""
         if value.is_graph_output():
             return None
         edits: list[_Edit] = []
-        for reader in graph.consumers(value):
-            if any(reader is _first(move) for move in self.moves):
-                continue
+        for reader in self._outside(value):
             found = _absorbed(value, reader)
             if found is None:
                 return None
@@ -131,7 +133,7 @@ class _Region:
             joined = _joined(g, value, [part for _, part in mine])
             where = {int(c): i for i, c in enumerate(self.channels[value])}
             order = np.asarray([where[int(c)] for channels, _ in mine for c in channels])
-            for reader in [r for r in graph.consumers(value) if not any(r is _first(m) for m in self.moves)]:
+            for reader in self._outside(value):
                 reader.replace_input_with(0, joined)
             for edit in edits:
                 for index in (1, 2) if edit.depthwise else (1,):
