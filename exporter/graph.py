@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
-from exporter.ceilings import drop_empty_windows
 from exporter.errors import GraphError
 
 __all__ = [
@@ -22,7 +19,6 @@ __all__ = [
     "constant",
     "consumers",
     "fresh_name",
-    "infer_shapes",
     "is_graph_output",
     "node_name",
     "only_consumer",
@@ -95,83 +91,6 @@ def add_initializer(graph: ir.Graph, name: str, array: npt.NDArray[np.generic] |
     value = ir.Value(name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value
-
-
-_SHAPING = 1 << 16  # bytes; constants that decide a shape are smaller
-_COUNTED = frozenset({"Range", "ConstantOfShape", "Expand"})  # onnx's inference may list all their numbers
-_MOST = 1 << 40  # elements; no machine holds a larger tensor
-
-
-def infer_shapes(model: ir.Model) -> None:
-    """Fill in shapes and types with onnx's inference, which sees small constants and never copies large ones.
-
-    What it cannot find out stays as it was. Raises GraphError for a tensor that no machine could hold.
-    (onnx_ir's own pass hands every initializer over as an input, whose numbers
-    inference must not trust, so that a Resize by constant scales keeps an unknown shape.)
-    """
-    _infer(model)
-    while any(drop_empty_windows(node) for node in model.graph):
-        _infer(model)
-
-
-def _infer(model: ir.Model) -> None:
-    copy = model.clone()
-    for name, value in list(copy.graph.initializers.items()):
-        if value.const_value is None or value.const_value.nbytes > _SHAPING:
-            del copy.graph.initializers[name]
-            if value not in copy.graph.inputs:
-                copy.graph.inputs.append(value)
-    proto = ir.to_proto(copy)
-    try:
-        _refuse_negative_sizes(proto)
-        counts = any(node.op_type in _COUNTED for node in model.graph)
-        lists = not _is_large(_inferred(proto, False) if counts else proto)
-        proto = _inferred(proto, lists)
-        _is_large(proto)
-    except onnx.shape_inference.InferenceError:
-        return  # shapes that contradict each other: whoever needs one says which
-    _take_shapes(model.graph, proto.graph)
-
-
-def _inferred(proto: onnx.ModelProto, lists: bool) -> onnx.ModelProto:
-    return onnx.shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=lists)
-
-
-def _refuse_negative_sizes(proto: onnx.ModelProto) -> None:
-    """Look for negative sizes before onnx's inference of Slice does, which ends the process where it meets one."""
-    if not any(node.op_type == "Slice" for node in proto.graph.node):
-        return
-    hidden = onnx.ModelProto()
-    hidden.CopyFrom(proto)
-    hidden.opset_import.add(domain="kbit.hidden", version=1)
-    for node in hidden.graph.node:
-        if node.op_type == "Slice":
-            node.domain = "kbit.hidden"
-    for info in _inferred(hidden, False).graph.value_info:
-        sizes = [d.dim_value for d in info.type.tensor_type.shape.dim]
-        if min(sizes, default=0) < 0:
-            raise GraphError(f"{info.name!r} would have the shape {sizes}", "look at the sizes that lead to it")
-
-
-def _is_large(proto: onnx.ModelProto) -> bool:
-    """Is there a vector too large to be a shape?"""
-    found = False
-    for info in [*proto.graph.input, *proto.graph.value_info, *proto.graph.output]:
-        sizes = [d.dim_value for d in info.type.tensor_type.shape.dim]
-        if math.prod(sizes) > _MOST:
-            raise GraphError(f"{info.name!r} would hold {math.prod(sizes)} elements")
-        found = found or (len(sizes) == 1 and sizes[0] > _SHAPING)
-    return found
-
-
-def _take_shapes(graph: ir.Graph, proto: onnx.GraphProto) -> None:
-    found = {info.name: info for info in [*proto.value_info, *proto.output]}
-    for node in graph:
-        for value in node.outputs:
-            if value.name in found:
-                typed = ir.from_proto(found[value.name])
-                value.shape = typed.shape if typed.shape is not None else value.shape
-                value.type = typed.type if typed.type is not None else value.type
 
 
 def adopt_constants(model: ir.Model) -> None:

@@ -8,7 +8,7 @@ import warnings
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from exporter import graph
+from exporter import graph, inference
 from exporter.control import compute, straighten
 from exporter.emit._pairs import pair_integers
 from exporter.emit._standard import inline_standard
@@ -61,9 +61,9 @@ def _fold(model: ir.Model) -> None:
 
 def _infer(model: ir.Model) -> None:
     """onnx's inference, and the rows' own where it gives up; as long as either finds more."""
-    graph.infer_shapes(model)
+    inference.infer_shapes(model)
     while _infer_by_row(model.graph):
-        graph.infer_shapes(model)
+        inference.infer_shapes(model)
 
 
 def _infer_by_row(g: ir.Graph) -> bool:

@@ -16,7 +16,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from google.protobuf.message import DecodeError
 
-from exporter import graph
+from exporter import inference
 from exporter.errors import LoadError
 from exporter.loading.mapped import read_mapped
 from exporter.loading.opsets import OPSET, converted
@@ -78,7 +78,7 @@ def canonical(model: ir.Model, where: str = "the model") -> ir.Model:
             passes.ClearMetadataAndDocStringPass()(model)
             passes.TopologicalSortPass()(model)
             passes.NameFixPass()(model)
-            graph.infer_shapes(model)
+            inference.infer_shapes(model)
     except Exception as error:
         raise LoadError(f"{where} is not a sound ONNX model: {first_line(error)}") from error
     if model.graph.opset_imports.get("", 0) < OPSET:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import onnx
 
+from exporter.inference import refuse_negative_sizes
+
 __all__ = ["OPSET", "converted"]
 
 OPSET = 21
@@ -28,6 +30,7 @@ def converted(proto: onnx.ModelProto) -> onnx.ModelProto:
             heavy.append(tensor)
         else:
             light.graph.initializer.append(tensor)
+    refuse_negative_sizes(light)  # the converter infers shapes too
     result = onnx.version_converter.convert_version(light, OPSET)
     result.graph.initializer.extend(heavy)
     if max((o.version for o in proto.opset_import if o.domain in {"", "ai.onnx"}), default=OPSET) < _WITH_PLACES:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
-from exporter import graph
+from exporter import inference
 from exporter.errors import LoadError
 
 __all__ = ["set_input_shapes"]
@@ -44,4 +44,4 @@ def set_input_shapes(model: ir.Model, wanted: Mapping[str, Sequence[int | str]],
     for node in model.graph:
         for output in node.outputs:
             output.shape = None  # found anew from the inputs
-    graph.infer_shapes(model)
+    inference.infer_shapes(model)

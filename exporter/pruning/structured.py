@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from exporter import graph
+from exporter import graph, inference
 from exporter.errors import RecipeError
 from exporter.pruning.branches import ends_of, without
 from exporter.pruning.channels import Channels, Ids, channels_of
@@ -174,7 +174,7 @@ def _remove(model: ir.Model, channels: Channels, gone: set[int]) -> None:
         for value in node.outputs:
             if not value.is_graph_output():
                 value.shape = None
-    graph.infer_shapes(model)
+    inference.infer_shapes(model)
     graph.verify(model, "pruning")
 
 

@@ -12,6 +12,7 @@ from exporter.conversion import convert
 from exporter.errors import KbitError
 from tests.fuzz.mutations import BASES, mutated
 from tests.fuzz.trial import Outcome, apart
+from tests.ops.text import graph
 
 _MEMORY = 12 << 30  # bytes of address space; what the runtimes map counts too
 
@@ -46,6 +47,17 @@ def test_some_mutations(base: str) -> None:
 @pytest.mark.parametrize(("base", "seed"), [("attention", 868), ("sizes", 1024), ("convolution", 319)])
 def test_mutations_that_were_not_refused(base: str, seed: int) -> None:
     assert check(base, seed) in {"equal", "refused"}
+
+
+@pytest.mark.parametrize("opset", [20, 21])  # onnx's version converter, and its inference alone
+def test_a_negative_size_between_two_slices(opset: int) -> None:
+    text = (
+        "(float[1,1,4,4] x, float[1,1,9,9] w) => (float[1,1,A,B] y) { a = Constant<value_ints = [-3]>()"
+        " b = Constant<value_ints = [9]>() n = Constant<value_ints = [2]>() s = Slice(x, a, b, n)"
+        " c = Conv(s, w) y = Slice(c, a, b, n) }"
+    )
+    outcome = apart(conversion_trial, graph(text, opset=opset, constants=["w"]).SerializeToString())
+    assert outcome.status == "refused", outcome.seen
 
 
 @pytest.mark.nightly
