@@ -72,7 +72,7 @@ def refuse_negative_sizes(proto: onnx.ModelProto) -> None:
 
 
 def _doubtful_slices(graph: onnx.GraphProto) -> dict[int, int]:
-    """Slices of a value without a known shape: place in the graph -> how many of them lie on the way, itself included."""
+    """Slices of a value without a known shape: place in the graph -> how many of them lie on the way, and itself."""
     sure = {value.name for value in graph.initializer}
     named = {d.dim_param for info in graph.input for d in info.type.tensor_type.shape.dim}
     for info in [*graph.input, *graph.value_info]:
