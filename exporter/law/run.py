@@ -22,6 +22,7 @@ from exporter.workers import open_executor
 __all__ = ["Law", "run_law"]
 
 Progress = Callable[[str, int, int | None], None]
+_HELD = {".json", ".safetensors"}  # of a checkpoint folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +122,17 @@ def _settings(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _hashes(recipe: Recipe, base: Path) -> dict[str, str]:
-    """SHA-256 of every file that goes in."""
-    paths = [recipe.data.calibration, recipe.data.evaluation, *recipe.law.checkpoints]
-    paths += [f"{source}/{name}" for source in recipe.law.members for name in ("config.json", "model.safetensors")]
+    """SHA-256 of every file that goes in: of a folder its weights (all shards) and settings, of net.py:build net.py."""
+    sources = [source.rpartition(".py:")[0] + ".py" if ".py:" in source else source for source in recipe.law.members]
+    names = [recipe.data.calibration, recipe.data.evaluation, *recipe.law.checkpoints, *sources]
     found = {}
-    for name in paths:
-        if name is not None and (base / name).is_file():
-            with (base / name).open("rb") as file:
-                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    for name in [name for name in names if name is not None]:
+        whole = base / name
+        inside = sorted(p for p in whole.iterdir() if p.suffix in _HELD) if whole.is_dir() else [whole]
+        for path in (p for p in inside if p.is_file()):
+            with path.open("rb") as file:
+                key = name if path is whole else f"{name}/{path.name}"
+                found[key] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
 
 

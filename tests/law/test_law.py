@@ -121,6 +121,9 @@ def test_killed_and_resumed_gives_the_same_table(family: Path, capfd: pytest.Cap
     assert main(words) == 0
     assert main([*words[:3], str(family / "whole"), "--workers", "2"]) == 0
     texts = [(family / name / "law.json").read_text() for name in ("killed", "whole")]
+    (family / "net.py").write_text(NET + "# another model\n")  # what was measured with it is not mixed with this
+    assert main(words) == 2
+    (family / "net.py").write_text(NET)
     assert texts[0] == texts[1]
     body = json.loads(texts[0])
     assert len(body["results"]) == 3 * (5 * 2 + 1)
