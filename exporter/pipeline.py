@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -230,7 +230,7 @@ def _analyse(
     layers, plan = [], found.rounded.plan
     if plan.tensors and isinstance(samples, Dataset):
         quantized = apply(found.model, found.rounded)
-        layers = reference.layer_errors(found.model, quantized, plan, _first(samples.batches(8), _ANALYSED // 8))
+        layers = reference.layer_errors(found.model, quantized, plan, samples.batches(8, _ANALYSED))
     worst = sorted(layers, key=lambda layer: layer.sqnr_db)[:_DRAWN]
     body = {
         "findings": [asdict(finding) for finding in findings],
@@ -267,8 +267,10 @@ def _explain(
     rows = [reference.LayerError(**layer) for layer in analysis["layers"]]
     worst = [row.node for row in sorted(rows, key=lambda row: row.sqnr_db)]
     told = lambda done, total: progress("explain", done, total)  # noqa: E731
-    batches = list(_first(samples.batches(_BATCH), _SHARED // _BATCH))
-    labels = None if samples.labels is None else samples.labels[: _SHARED // _BATCH * _BATCH]
+    batches = list(samples.batches(_BATCH, _SHARED))
+    labels = (
+        None if samples.labels is None else samples.labels[: sum(len(next(iter(batch.values()))) for batch in batches)]
+    )
     parts, whole = shares(found, batches, labels, recipe.data.metric, worst_first=worst, progress=told)
     named = causes(found.model, found.rounded.plan, found.stats, rows)
     explained = {"shares": [asdict(part) for part in parts], "causes": [asdict(each) for each in named]}
@@ -288,11 +290,6 @@ def _weight_uses(bundle: bundles.Bundle) -> dict[str, list[dict[str, Any]]]:
                 for u in by_use(kernels.weights)
             ]  # fmt: skip
     return found
-
-
-def _first(batches: Iterator[Any], count: int) -> Iterator[Any]:
-    for _, batch in zip(range(count), batches, strict=False):
-        yield batch
 
 
 def _report(path: Path, progress: Progress) -> Path | None:

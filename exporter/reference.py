@@ -123,6 +123,8 @@ def layer_errors(
         for name, tensor in plan.tensors.items()
         if tensor.role == "activation" and name in makers and {name, f"{name}_dequantized"} & present
     }
+    if not pairs:  # weights alone are planned
+        return []
     wide, narrow = _exposing(model, list(pairs)), _exposing(quantized, list(pairs.values()))
     sums = {name: np.zeros(6) for name in pairs}
     for batch in batches:

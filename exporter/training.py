@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
@@ -129,9 +128,8 @@ def _with_epochs(wishes: Finetune, epochs: int) -> Finetune:
 
 def _judges(subject: Subject) -> Iterator[Mapping[str, Any]]:
     """The samples that channels are judged by; none without calibration samples."""
-    batches = subject.batches(_EACH)
-    if batches is not None:
-        yield from islice(batches(), _JUDGED // _EACH)
+    if subject.calibration is not None:
+        yield from subject.calibration.batches(_EACH, _JUDGED)
 
 
 def _missing(what: str) -> MissingError:

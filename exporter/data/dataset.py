@@ -34,9 +34,13 @@ class Dataset:
     _inputs: Mapping[str, InputSpec]
     _preprocess: Mapping[str, dict[str, Any] | None]
 
-    def batches(self, size: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
-        """Model-ready arrays by input name, ``size`` samples at a time; shape, dtype and finiteness are checked."""
-        for start in range(0, self.count, size):
+    def batches(self, size: int, limit: int | None = None) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        """Model-ready arrays by input name, ``size`` samples at a time, or as many as a model of a fixed batch takes.
+
+        ``limit``: of the first so many samples. Shape, dtype and finiteness are checked.
+        """
+        size = _fixed_batch(self._inputs) or size
+        for start in range(0, self.count if limit is None else min(limit, self.count), size):
             index = self._index[start : start + size]
             yield {name: self._ready(name, index, start) for name in self._inputs}
 
@@ -80,6 +84,7 @@ def open_dataset(
     inputs    the model's inputs (dimension 0 is the batch); float32 ones are preprocessed by the spec of that name
     limit     at most this many samples: all where there are no more, else a seeded subset in the source's order
     labelled  labels must be there, one for each sample
+    A model of a fixed batch takes whole batches: the samples that fill none are left out.
     Raises DataError: nothing there, wrong shape or dtype, no labels. NaN and infinity are found while streaming.
     """
     raw = read(source, list(inputs), dict(preprocess or {}), Path(base))
@@ -92,6 +97,11 @@ def open_dataset(
     index = np.arange(raw.count)
     if limit is not None and limit < raw.count:
         index = np.sort(np.random.default_rng(seed).permutation(raw.count)[:limit])
+    fixed = _fixed_batch(inputs) or 1
+    if len(index) < fixed:
+        found = f"{raw.where} holds {len(index)} samples, the model takes {fixed} at a time"
+        raise DataError(found, "give at least as many, or make its first dimension dynamic")
+    index = index[: len(index) // fixed * fixed]
     specs = {name: to_dict(value) for name, value in (preprocess or {}).items()}
     for name in specs:
         if name not in inputs:
@@ -101,6 +111,13 @@ def open_dataset(
     dataset = Dataset(raw.where, len(index), labels, raw, index, dict(inputs), chosen)
     next(dataset.batches(1))  # a wrong shape should be said now, not after the model has loaded
     return dataset
+
+
+def _fixed_batch(inputs: Mapping[str, InputSpec]) -> int | None:
+    """The first dimension of all inputs, where it is one number; None: as many samples as one likes."""
+    found = {spec.shape[0] if spec.shape else None for spec in inputs.values()}
+    size = next(iter(found)) if len(found) == 1 else None
+    return size if isinstance(size, int) else None
 
 
 def check_labels(labels: npt.NDArray[Any], classes: int, where: str) -> None:

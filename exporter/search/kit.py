@@ -62,7 +62,7 @@ def write_kit(
         for batch in dataset.batches(_ROWS):
             taken.append(batch)
             held += sum(array.nbytes for array in batch.values())
-            if held > _MOST or len(taken) * _ROWS >= limit:
+            if held > _MOST or sum(len(next(iter(each.values()))) for each in taken) >= limit:
                 break
         arrays = {key: np.concatenate([batch[key] for batch in taken])[:limit] for key in taken[0]}
         if dataset.labels is not None:

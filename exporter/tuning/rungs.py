@@ -53,7 +53,7 @@ class Place:
         assert data is not None
         batches = self.subject.batches(recipe.data.batch_size)
         found = quantize(self.subject.prepared(), recipe.quantize, batches, progress=self.progress, seed=recipe.seed)
-        taken = [batch for batch, _ in zip(data.batches(_BATCH), range(_SAMPLES // _BATCH), strict=False)]
+        taken = list(data.batches(_BATCH, _SAMPLES))
         told = lambda done, total: self.progress("look for the guilty layers", done, total)  # noqa: E731
         parts, whole = shares(found, taken, None, recipe.data.metric, progress=told)
         parts.sort(key=lambda part: -(part.alone + whole - part.without))
