@@ -14,6 +14,7 @@ from exporter.preparing import condition
 from exporter.quantize import make_plan, planned_activations
 from exporter.recipe import Quantize
 from exporter.rounding import round_weights
+from exporter.threads import one_blas_thread
 from exporter.types import Rounded, TensorStats
 
 __all__ = ["Batches", "Progress", "Quantized", "quantize"]
@@ -31,6 +32,7 @@ class Quantized:
     rounded: Rounded
 
 
+@one_blas_thread
 def quantize(
     model: ir.Model,
     wishes: Quantize,

@@ -25,7 +25,7 @@ BANNED_CLASSES = re.compile(r"(Manager|Handler|Helper|Utils?)$")
 RANKS = (
     ("errors",),
     ("types", "ceilings", "files", "units"),
-    ("grid", "graph", "inference", "recipe", "workers", "journal"),
+    ("grid", "graph", "inference", "recipe", "workers", "journal", "threads"),
     ("content", "control", "folding"),
     ("ops",),
     ("loading", "preparing", "data", "calibration", "rounding", "quantize", "emit", "reference", "bundle"),

@@ -18,7 +18,7 @@ from exporter.rounding import LAYER_ROUNDERS, round_weights
 from exporter.rounding.frontier import Frontier, samples_within
 from exporter.rounding.gptq import output_target
 from exporter.rounding.layers import layers_of
-from exporter.rounding.moments import Moments
+from exporter.rounding.moments import Moments, sums
 from exporter.types import PerChannel, PerGroup, PerTensor
 from tests.quantize.graphs import model_of, noise, run, stats_of
 
@@ -125,7 +125,7 @@ def moments_of(columns: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     moments = Moments()
     for start in (0, 150):
         part = slice(start, start + (150 if start == 0 else 250))
-        moments.add(x[:, part].astype(np.float32), f[:, part].astype(np.float32))
+        moments.add(sums(x[:, part].astype(np.float32), f[:, part].astype(np.float32)))
     np.testing.assert_allclose(moments.covariance[1], np.cov(x[1].T, bias=True), atol=1e-3)
     weight = rng.standard_normal((2, 5, columns))
     return weight, moments.covariance, moments.cross

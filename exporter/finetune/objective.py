@@ -54,7 +54,7 @@ class Objective:
         classes = metric in _CLASSES and first.shape is not None and len(first.shape) == 2
         softmax = producer is not None and producer.op_type == "Softmax"
         names = tuple(str(v.name) for v in values)
-        return cls(names, softmax, classes, share, wishes.temperature, reference.session(teacher))
+        return cls(names, softmax, classes, share, wishes.temperature, reference.session(teacher, threads=1))
 
     def teach(self, batch: Batch) -> dict[str, Tensor]:
         """The float model's outputs."""

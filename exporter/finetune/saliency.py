@@ -10,9 +10,12 @@ import onnx_ir as ir
 import torch
 
 from exporter.finetune.network import Network
+from exporter.finetune.threads import torch_threads
 from exporter.types import Plan, Rounded
 
 __all__ = ["saliency"]
+
+_THREADS = 2
 
 
 def saliency(
@@ -29,14 +32,15 @@ def saliency(
     learned = {**network.weights, **network.biases}
     generator = torch.Generator().manual_seed(seed)
     for batch in batches:
-        feeds = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
-        loss = torch.zeros(())
-        for made in network.forward(feeds).values():
-            if made.is_floating_point():
-                signs = torch.randint(0, 2, made.shape, generator=generator) * 2.0 - 1.0
-                loss = loss + (made * signs).sum()
-        chosen = [learned[name].latent for name in names]
-        gradients = torch.autograd.grad(loss, chosen, allow_unused=True)
+        with torch_threads(_THREADS):
+            feeds = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
+            loss = torch.zeros(())
+            for made in network.forward(feeds).values():
+                if made.is_floating_point():
+                    signs = torch.randint(0, 2, made.shape, generator=generator) * 2.0 - 1.0
+                    loss = loss + (made * signs).sum()
+            chosen = [learned[name].latent for name in names]
+            gradients = torch.autograd.grad(loss, chosen, allow_unused=True)
         yield {
             name: np.zeros(tuple(weight.shape)) if slope is None else (weight.detach() * slope).double().numpy()
             for name, weight, slope in zip(names, chosen, gradients, strict=True)

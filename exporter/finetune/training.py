@@ -20,7 +20,9 @@ from exporter.finetune import saved
 from exporter.finetune.network import Network, Trained
 from exporter.finetune.objective import Objective
 from exporter.finetune.samples import Batch, Samples
+from exporter.finetune.threads import torch_threads
 from exporter.recipe import Finetune, to_dict
+from exporter.threads import one_blas_thread
 from exporter.types import Rounded
 from targets.agent.metrics import METRICS, score
 
@@ -55,6 +57,7 @@ class History:
     metric: float | None = None
 
 
+@one_blas_thread
 def finetune(
     model: ir.Model,
     rounded: Rounded,
@@ -80,25 +83,26 @@ def finetune(
     checkpoint      written after each epoch; a run of the same model, data and wishes goes on from there
     Raises UnsupportedError for an operator without a gradient, DataError for labels or samples that are missing.
     """
-    samples = Samples(data, wishes, seed)
-    objective = Objective.of(teacher, metric, wishes, labelled=data.labels is not None)
-    network = Network(model, rounded, masks or {})
-    run = _Run(network, objective, samples, wishes, metric)
-    state = saved.State.fresh(_print_of(model, rounded, data, wishes, seed))
-    if checkpoint is not None:
-        state = saved.read(checkpoint, state)
-    run.restore(state)
-    total = wishes.epochs * samples.steps()
-    while len(run.history) <= wishes.epochs and not run.is_over():
-        number = len(run.history)
-        run.epoch(number, lambda step: progress(stage, (number - 1) * samples.steps() + step, total))  # noqa: B023
+    with torch_threads(wishes.threads):
+        samples = Samples(data, wishes, seed)
+        objective = Objective.of(teacher, metric, wishes, labelled=data.labels is not None)
+        network = Network(model, rounded, masks or {})
+        run = _Run(network, objective, samples, wishes, metric)
+        state = saved.State.fresh(_print_of(model, rounded, data, wishes, seed))
         if checkpoint is not None:
-            saved.write(checkpoint, run.state(state))
-    progress(stage, total, total)
-    run.keep_best()
-    network.fix_scales()
-    history = History(stage, tuple(run.history), run.best, metric, _measured(network, evaluation, metric, wishes))
-    return network.result(), history
+            state = saved.read(checkpoint, state)
+        run.restore(state)
+        total = wishes.epochs * samples.steps()
+        while len(run.history) <= wishes.epochs and not run.is_over():
+            number = len(run.history)
+            run.epoch(number, lambda step: progress(stage, (number - 1) * samples.steps() + step, total))  # noqa: B023
+            if checkpoint is not None:
+                saved.write(checkpoint, run.state(state))
+        progress(stage, total, total)
+        run.keep_best()
+        network.fix_scales()
+        history = History(stage, tuple(run.history), run.best, metric, _measured(network, evaluation, metric, wishes))
+        return network.result(), history
 
 
 class _Run:

@@ -26,6 +26,7 @@ from exporter.preparing.smooth import smooth, smoothed_values
 from exporter.preparing.transformer import transformer
 from exporter.preparing.transposed import transposed
 from exporter.preparing.unshare import unshare
+from exporter.threads import one_blas_thread
 from exporter.types import TensorStats
 
 __all__ = ["INT8_PASSES", "PASSES", "WEIGHT_PASSES", "condition", "prepare"]
@@ -54,6 +55,7 @@ _FLOAT_PASSES: tuple[str, ...] = tuple(name for name in PASSES if name not in _I
 WEIGHT_PASSES: tuple[str, ...] = ("equalize", "smooth", "rotate")
 
 
+@one_blas_thread
 def condition(
     model: ir.Model,
     passes: Sequence[str],
@@ -82,6 +84,7 @@ def condition(
     return result
 
 
+@one_blas_thread
 def prepare(model: ir.Model, passes: Sequence[str] | None = None) -> ir.Model:
     """A new graph that computes the same, in the forms that planning and both emitters expect.
 

@@ -211,6 +211,9 @@ class Finetune(Table, frozen=True):
     temperature: Annotated[float, _says("at which class scores are compared", gt=0)] = 2.0
     augment: Annotated[list[Literal["flip", "shift"]], _says("of images: mirrored, moved by up to an eighth")] = []
     held_out: Annotated[float, _says("share of the samples that decide which epoch is best", ge=0, le=0.5)] = 0.1
+    threads: Annotated[
+        int, _says("of torch; another number gives other weights", argument="finetune_threads", ge=1)
+    ] = 2
     patience: Annotated[int, _says("epochs without a better one after which it ends; 0: never", ge=0)] = 5
     checkpoint: (
         Annotated[

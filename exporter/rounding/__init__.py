@@ -20,6 +20,7 @@ from exporter.rounding.hqq import hqq
 from exporter.rounding.mse import mse
 from exporter.rounding.nearest import nearest
 from exporter.rounding.sequential import LayerRounder, WeightRounder, in_bytes, sequential
+from exporter.threads import one_blas_thread
 from exporter.types import Plan, QParams, Rounded, TensorPlan
 
 __all__ = [
@@ -38,6 +39,7 @@ WEIGHT_ROUNDERS: Mapping[str, WeightRounder] = {"nearest": nearest, "mse": mse, 
 LAYER_ROUNDERS: Mapping[str, LayerRounder] = {"gptq": gptq, "adaround": adaround}
 
 
+@one_blas_thread
 def round_weights(
     model: ir.Model,
     plan: Plan,

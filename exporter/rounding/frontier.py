@@ -16,6 +16,7 @@ import onnxruntime as ort
 
 from exporter import graph
 from exporter.errors import LoadError
+from exporter.threads import in_order
 
 __all__ = ["Frontier", "samples_within"]
 
@@ -48,9 +49,12 @@ class Frontier:
         later = [name for name, value in made.items() if self._is_pending(value)]
         session, sources, results = self._session(nodes, inside, list(dict.fromkeys([*missing, *later])))
         fresh: dict[str, list[Array]] = {name: [] for name in later}
-        for i in range(self.count):
+
+        def run(i: int) -> dict[str, Array]:
             feeds = {name: self._kept[name][i] for name in sources}
-            found = dict(zip(results, session.run(results, feeds), strict=True)) if session is not None else {}
+            return dict(zip(results, session.run(results, feeds), strict=True)) if session is not None else {}
+
+        for i, found in enumerate(in_order(run, range(self.count))):
             for name in later:
                 fresh[name].append(found[name])
             yield tuple(found[n] if n in found else self._kept[n][i] for n in names)
@@ -89,7 +93,7 @@ class Frontier:
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.enable_cpu_mem_arena = False
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.intra_op_num_threads = 1
         try:
             return ort.InferenceSession(body, options, providers=["CPUExecutionProvider"]), sources, names
         except Exception as error:  # onnxruntime raises its own C++ types

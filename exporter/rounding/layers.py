@@ -6,6 +6,7 @@ product for each group. Rounding algorithms see [groups, rows, columns] and noth
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,12 +70,20 @@ class Layer:
         picked = windows[index]  # [positions, channels, *kernel]
         return np.moveaxis(picked.reshape(len(picked), self.groups, -1), 1, 0)
 
-    def positions(self, source: Floats) -> int:
+    @property
+    def depth(self) -> int:
+        """Columns."""
+        return self.shape[0] if self.turned else math.prod(self.shape[1:])
+
+    def positions(self, source: npt.NDArray[Any]) -> int:
         """Output positions of one batch."""
         if self.node.op_type != "Conv":
             return int(source.size // source.shape[-1])
-        windows = self._windows(source)
-        return int(windows.shape[0]) * int(np.prod(windows.shape[2 : source.ndim]))
+        rank = source.ndim - 2
+        strides, dilations = (self._numbers(name, rank) for name in ("strides", "dilations"))
+        before, after = self._pads(source.shape[2:], self.shape[2:], strides, dilations)
+        sides = zip(source.shape[2:], before, after, self.shape[2:], strides, dilations, strict=True)
+        return len(source) * math.prod(int((n + a + b - (k - 1) * d - 1) // s + 1) for n, a, b, k, s, d in sides)
 
     def _windows(self, source: Floats) -> Floats:
         """A view [samples, channels, *positions, *kernel] of the padded input."""

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Moments"]
+__all__ = ["Moments", "sums"]
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sums:
+    """Over the positions of one batch: x and f f64[G,K], x x^T and f x^T f32[G,K,K]."""
+
+    count: int
+    own: Doubles
+    float: Doubles
+    square: npt.NDArray[Any]
+    cross: npt.NDArray[Any]
+
+
+def sums(x: Floats, f: Floats) -> Sums:
+    """Of columns f32[G, positions, K] of one batch, at the same positions."""
+    x, f = np.ascontiguousarray(x), np.ascontiguousarray(f)
+    square, cross = np.matmul(x.swapaxes(1, 2), x), np.matmul(f.swapaxes(1, 2), x)
+    return Sums(x.shape[1], x.sum(axis=1, dtype=np.float64), f.sum(axis=1, dtype=np.float64), square, cross)
 
 
 class Moments:
@@ -26,14 +47,13 @@ class Moments:
         self._square: Doubles | float = 0.0
         self._cross: Doubles | float = 0.0
 
-    def add(self, x: Floats, f: Floats) -> None:
-        """Columns f32[G, positions, K] of one batch, at the same positions."""
-        x, f = np.ascontiguousarray(x), np.ascontiguousarray(f)
-        self.count += x.shape[1]
-        self._sum = self._sum + x.sum(axis=1, dtype=np.float64)
-        self._float_sum = self._float_sum + f.sum(axis=1, dtype=np.float64)
-        self._square = self._square + np.matmul(x.swapaxes(1, 2), x)
-        self._cross = self._cross + np.matmul(f.swapaxes(1, 2), x)
+    def add(self, part: Sums) -> None:
+        """What ``sums`` gives for one batch."""
+        self.count += part.count
+        self._sum = self._sum + part.own
+        self._float_sum = self._float_sum + part.float
+        self._square = self._square + part.square
+        self._cross = self._cross + part.cross
 
     @property
     def mean(self) -> Doubles:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +14,11 @@ import onnx_ir as ir
 from exporter import graph, grid
 from exporter.errors import DataError
 from exporter.quantize import apply
-from exporter.rounding.frontier import Batch, Frontier, samples_within
+from exporter.rounding.frontier import Array, Batch, Frontier, samples_within
 from exporter.rounding.gptq import output_target
 from exporter.rounding.layers import Layer, layers_of
-from exporter.rounding.moments import Moments
+from exporter.rounding.moments import Moments, Sums, sums
+from exporter.threads import in_order
 from exporter.types import Codebook, QParams, Rounded, Scheme, TensorPlan
 
 __all__ = ["LayerRounder", "WeightRounder", "in_bytes", "sequential"]
@@ -30,6 +31,7 @@ LayerRounder = Callable[[Doubles, Doubles, Doubles, Doubles, Scheme | Codebook],
 
 _MEMORY = 1 << 28  # bytes that one network's frontier may hold
 _POSITIONS = 1 << 15  # output positions of a layer that its moments are taken over
+_AHEAD = 1 << 27  # bytes of products of batches that may wait to be added
 _BIAS_LIMIT = float(2**30)
 
 
@@ -114,16 +116,28 @@ def _is_planned(tensor: TensorPlan | None) -> bool:
 
 def _moments(layer: Layer, wide: Frontier, narrow: Frontier, source: str) -> Moments:
     moments = Moments(centred=layer.bias is not None)
+    inputs = ((x, f) for (f,), (x,) in zip(wide.reach(layer.source), narrow.reach(source), strict=True))
+    most = max(_AHEAD // (8 * layer.groups * layer.depth**2), 2)
+    for part in in_order(lambda picked: _sums(layer, *picked), _picked(layer, inputs, wide.count), most=most):
+        moments.add(part)
+    return moments
+
+
+def _picked(layer: Layer, inputs: Iterable[tuple[Array, Array]], count: int) -> Iterator[tuple[Array, Array, int, int]]:
+    """The inputs, and which of their positions are looked at: every step-th of the stream."""
     step = start = 0
-    for (float_input,), (own_input,) in zip(wide.reach(layer.source), narrow.reach(source), strict=True):
-        f, x = float_input.astype(np.float32), own_input.astype(np.float32)
+    for x, f in inputs:
         positions = layer.positions(x)
         if not step:  # odd, so that it walks through rows and columns of an image alike
-            step = max(positions * wide.count // _POSITIONS, 1) | 1
+            step = max(positions * count // _POSITIONS, 1) | 1
         if start < positions:
-            moments.add(layer.columns(x, step, start), layer.columns(f, step, start))
+            yield x, f, step, start
         start = (start - positions) % step
-    return moments
+
+
+def _sums(layer: Layer, x: Array, f: Array, step: int, start: int) -> Sums:
+    own, exact = (layer.columns(each.astype(np.float32), step, start) for each in (x, f))
+    return sums(own, exact)
 
 
 def _round(

@@ -27,7 +27,8 @@ from exporter.reference import divergence, session
 from exporter.rounding import LAYER_ROUNDERS, WEIGHT_ROUNDERS
 from exporter.rounding.frontier import Frontier
 from exporter.rounding.layers import Layer, layers_of
-from exporter.rounding.moments import Moments
+from exporter.rounding.moments import Moments, sums
+from exporter.threads import one_blas_thread
 from exporter.types import QParams, TensorPlan
 from targets.agent import metrics
 
@@ -134,6 +135,7 @@ def _stored(quantize: Quantize, width: str) -> Quantize:
     return with_overrides(from_dict(body), changes).quantize
 
 
+@one_blas_thread
 def round_layer(folder: str, name: str, widths: Sequence[str]) -> dict[str, list[float]]:
     """Write the layer at each width; returns by width its bytes and the error of its output."""
     kit = _open(folder)
@@ -176,7 +178,7 @@ def _moments(kit: _Kit, layer: Layer) -> Moments:
         step = step or max(positions * len(feeds) // _POSITIONS, 1) | 1
         if start < positions:
             columns = layer.columns(x, step, start)
-            moments.add(columns, columns)
+            moments.add(sums(columns, columns))
         start = (start - positions) % step
     return moments
 
@@ -197,6 +199,7 @@ def _rounded(
     return qparams, layer.tensor(rounder(target, moments.covariance, scale, zero, scheme))
 
 
+@one_blas_thread
 def score(folder: str, widths: Mapping[str, str], which: str) -> list[float | None]:
     """Divergence and metric of the network with these layers at these widths, on "calibration" or "evaluation" samples.
 
