@@ -14,6 +14,7 @@ import numpy.typing as npt
 from exporter.errors import PlanError
 
 __all__ = [
+    "Border",
     "Codebook",
     "Grain",
     "PerChannel",
@@ -194,29 +195,49 @@ class TensorPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Border:
+    """A second grid for a tensor: some nodes read it in another width than its own (a requantization in both files).
+
+    tensor   the plan of the second grid; its name is that of the requantized tensor
+    source   the tensor in its own width, by ONNX value name
+    readers  names of the nodes that read the second grid
+    """
+
+    tensor: TensorPlan
+    source: str
+    readers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The one source of every scale and zero point in every artifact.
 
     tensors        by ONNX value name, in graph order
     float_nodes    node name -> the reason why it runs in float
     dynamic_nodes  node name -> why its input is quantized anew in each run, with integer weights
+    borders        between int8 and int16 activations
     """
 
     tensors: Mapping[str, TensorPlan]
     float_nodes: Mapping[str, str] = field(default_factory=dict)
     dynamic_nodes: Mapping[str, str] = field(default_factory=dict)
+    borders: tuple[Border, ...] = ()
 
     FORMAT = 2
 
     def to_json(self) -> str:
         """Deterministic text; floats are written so that they read back to the same float32."""
         tensors = [_tensor_to_dict(t) for t in self.tensors.values()]
-        body = {
+        body: dict[str, Any] = {
             "format": self.FORMAT,
             "tensors": tensors,
             "float_nodes": dict(self.float_nodes),
             "dynamic_nodes": dict(self.dynamic_nodes),
         }
+        if self.borders:
+            body["borders"] = [
+                _tensor_to_dict(b.tensor) | {"source": b.source, "readers": list(b.readers)} for b in self.borders
+            ]
         return json.dumps(body, indent=1) + "\n"
 
     @classmethod
@@ -227,7 +248,8 @@ class Plan:
             if body["format"] != cls.FORMAT:
                 raise PlanError(f"plan format {body['format']}", f"this version reads format {cls.FORMAT}")
             tensors = [_tensor_from_dict(t) for t in body["tensors"]]
-            return cls({t.name: t for t in tensors}, body["float_nodes"], body["dynamic_nodes"])
+            borders = [Border(_tensor_from_dict(b), b["source"], tuple(b["readers"])) for b in body.get("borders", [])]
+            return cls({t.name: t for t in tensors}, body["float_nodes"], body["dynamic_nodes"], tuple(borders))
         except (ValueError, KeyError, TypeError) as error:
             raise PlanError(f"not a plan: {error!r}", "make it again with kbit export") from error
 

@@ -19,10 +19,21 @@ _VERSIONS = {
 }  # fmt: skip
 
 
+_INT16 = {
+    "CONV_2D": 4, "DEPTHWISE_CONV_2D": 5, "FULLY_CONNECTED": 7, "ADD": 3, "SUB": 5, "MUL": 4, "AVERAGE_POOL_2D": 3,
+    "MAX_POOL_2D": 3, "CONCATENATION": 3, "SOFTMAX": 3, "LOGISTIC": 3, "TANH": 3, "MEAN": 3, "PAD": 3, "PADV2": 3,
+    "SLICE": 4, "TRANSPOSE": 5, "SPLIT": 4, "RESIZE_BILINEAR": 4, "RESIZE_NEAREST_NEIGHBOR": 4, "RELU": 3, "RELU6": 3,
+    "GATHER": 4, "BATCH_MATMUL": 3, "DEQUANTIZE": 3, "REDUCE_MAX": 3, "REDUCE_MIN": 3, "MINIMUM": 4, "MAXIMUM": 4,
+    "GATHER_ND": 3,
+}  # fmt: skip
+
+
 def version_of(operator: Operator) -> int:
     """The version that a runtime must know to run it right: an older one then refuses the file."""
     tensors = [t for t in [*operator.inputs, *operator.outputs] if t is not None]
     version = _VERSIONS.get(operator.code, (1, 1))[1 if any(t.quant is not None for t in tensors) else 0]
+    if any(t.quant is not None and t.quant.bits == 16 for t in tensors):
+        return _INT16.get(operator.code, version)
     if operator.code in {"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"}:
         source, weight = operator.inputs[:2]
         assert source is not None

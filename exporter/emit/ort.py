@@ -12,6 +12,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 from exporter import graph
+from exporter.emit._int16 import keep_wide
 from exporter.emit.low_bits import place_weights
 from exporter.types import Plan
 
@@ -35,6 +36,7 @@ def emit_onnx(model: ir.Model, plan: Plan | None = None) -> ir.Model:
     result.producer_name, result.producer_version = "kbit", None
     if plan is not None:
         place_weights(result, plan)
+    keep_wide(result.graph)
     _bridge_edges(result.graph)
     _to_unsigned(result.graph)
     common_passes.RemoveUnusedNodesPass()(result)

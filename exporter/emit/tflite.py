@@ -15,6 +15,7 @@ from exporter import graph
 from exporter.content import Content
 from exporter.emit._batch import Affine, Sized, Spread
 from exporter.emit._bias import fuse_bias
+from exporter.emit._edges import clamp_after, quant_of, runs_on_integers
 from exporter.emit._lean import live
 from exporter.emit._refine import refine
 from exporter.emit._runtime import Following
@@ -22,7 +23,7 @@ from exporter.emit._standard import has_definition
 from exporter.emit._static import fix_batch
 from exporter.emit._storage import Stored, stored_weights, weight_index
 from exporter.errors import UnsupportedError
-from exporter.ops import OPS, Fixed, Float, Op, Same
+from exporter.ops import OPS, Op
 from exporter.ops.expansion import rows_by_name
 from exporter.ops.lowering import Lowering, Program, Quant, Region, Tensor, Values, View, identity
 from exporter.ops.open_sizes import OPEN_SIZES
@@ -33,8 +34,8 @@ __all__ = ["CHANNELS_LAST", "SIGNATURE", "emit_tflite", "read_tflite", "refuse_u
 SIGNATURE = "serving_default"
 CHANNELS_LAST = (0, 2, 3, 1)
 _MOST = 2**31 - 1
+_INTEGERS = frozenset({ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT16})
 _QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
-_CLAMPS = {(0.0, np.inf): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}
 
 
 def emit_tflite(
@@ -155,7 +156,7 @@ class _Emitter(Values):
 
     def quant(self, value: ir.Value) -> Quant | None:
         quantizer = graph.consumers(value)[0]
-        return _quant(quantizer)[0]
+        return quant_of(quantizer)[0]
 
     def constant(self, value: ir.Value | None) -> tuple[npt.NDArray[Any], Quant | None] | None:
         if value is None:
@@ -165,7 +166,7 @@ class _Emitter(Values):
             stored = graph.constant(node.inputs[0])
             if stored is None or node.inputs[0] is None or node.inputs[0].name in self.fixed.laws:
                 return None
-            quant, shift = _quant(node)
+            quant, shift = quant_of(node)
             if shift:
                 stored = (stored.astype(np.int16) - shift).astype(np.int8)
             return stored, quant
@@ -203,7 +204,7 @@ class _Emitter(Values):
             if not isinstance(law, Spread):
                 found = "its integers are computed from the batch"
                 raise UnsupportedError(name, "constant", "batch", found, "export with a fixed batch")
-            quant, shift = _quant(node)
+            quant, shift = quant_of(node)
             row = (law.row.astype(np.int16) - shift).astype(np.int8) if shift else law.row
             tensor = self.following.tensor(replace(law, row=row), row.dtype, name)
             tensor.quant = quant
@@ -277,10 +278,10 @@ class _Emitter(Values):
         shape, dynamic = self.shape(value), self.dynamic(value)
         layout = CHANNELS_LAST if self.channels_last and len(shape) == 4 else identity(len(shape))
         quant, shift = None, 0
-        if value.dtype in {ir.DataType.INT8, ir.DataType.UINT8}:
+        if value.dtype in _INTEGERS:
             readers = graph.consumers(value)
             if readers and readers[0].op_type == _DEQUANTIZE:
-                quant, shift = _quant(readers[0])
+                quant, shift = quant_of(readers[0])
         assert value.dtype is not None
         tensor = Tensor(
             self.program.name(value.name or "input"),
@@ -327,7 +328,7 @@ class _Emitter(Values):
         assert source is not None
         if id(stored) in self._bound:
             return  # the operator before it wrote integers
-        quant, _ = _quant(node)
+        quant, _ = quant_of(node)
         maker = source.producer()
         requantize = maker is not None and maker.op_type == _DEQUANTIZE and self.constant(source) is None
         view = self.view(source, integer=requantize)
@@ -335,7 +336,7 @@ class _Emitter(Values):
             self._bound[id(stored)] = view
             return
         name = self.program.name(stored.name or "quantized")
-        result = Tensor(name, view.tensor.shape, np.dtype(np.int8), view.tensor.dynamic, quant)
+        result = Tensor(name, view.tensor.shape, quant.dtype, view.tensor.dynamic, quant)
         self.program.emit("QUANTIZE", [view.tensor], [result], "QuantizeOptions")
         self._bound[id(stored)] = View(result, view.layout)
 
@@ -345,10 +346,10 @@ class _Emitter(Values):
         self._check_types(node, row)
         self._check_sizes(node, node.inputs)
         self._check_counts(node)
-        clamp = _clamp_after(node) if row.fuses else None
+        clamp = clamp_after(node) if row.fuses else None
         result = node.outputs[0] if clamp is None else clamp[0].outputs[0]
-        self._integer = self._is_integer(node, row, result)
-        if clamp is not None and not self._integer and self._is_integer(node, row, node.outputs[0]):
+        self._integer = runs_on_integers(node, row, result)
+        if clamp is not None and not self._integer and runs_on_integers(node, row, node.outputs[0]):
             clamp, result, self._integer = None, node.outputs[0], True
         fused = "NONE" if clamp is None else clamp[1]
         assert row.lower is not None
@@ -389,31 +390,6 @@ class _Emitter(Values):
                 found = f"{value.name!r} has {math.prod(size.shape)} elements"
                 raise UnsupportedError(node.name or "", node.op_type, "shape", found, f"TFLite counts to {_MOST}")
 
-    def _is_integer(self, node: ir.Node, row: Op, result: ir.Value) -> bool:
-        """All activations come from int8 tensors, the result goes only to one int8 tensor, and the row's rule holds."""
-        if isinstance(row.int8, Float) or (row.int8_when is not None and not row.int8_when(node)):
-            return False
-        quants: list[Quant] = []
-        for index, value in enumerate(node.inputs):
-            if value is None or row.role(index) == "static":
-                continue
-            maker = value.producer()
-            if maker is None or maker.op_type != _DEQUANTIZE:
-                return False
-            if row.role(index) != "bias" and (quant := _activation_quant(maker)) is not None:
-                quants.append(quant)
-        outputs = [result, *node.outputs[1:]]
-        results = [_result_quant(v) for v in outputs]
-        if not quants or any(q is None for q in results):
-            return False
-        match row.int8:
-            case Same():
-                return all(q.same(quants[0]) for q in [*quants, *(r for r in results if r is not None)])
-            case Fixed(scale, zero_point):
-                wanted = Quant(np.asarray(scale, np.float32), np.asarray(zero_point, np.int64))
-                return wanted.same(results[0])
-        return True
-
 
 def refuse_unknown(model: ir.Model) -> None:
     """Raise UnsupportedError for the first operator without a TFLite form: before the long work, not after it."""
@@ -429,71 +405,3 @@ def _row_of(node: ir.Node) -> Op:
         found = f"this operator{domain} has no TFLite form here"
         raise UnsupportedError(node.name or "", node.op_type, "", found, "leave tflite out of targets.runtimes")
     return row
-
-
-def _quant(node: ir.Node) -> tuple[Quant, int]:
-    """Quantization of a Q or DQ node, and 128 where its integers are uint8 and have to be shifted to int8."""
-    scale, zero = graph.constant(node.inputs[1]), None
-    if len(node.inputs) > 2 and node.inputs[2] is not None:
-        zero = graph.constant(node.inputs[2])
-        if zero is None:
-            scale = None
-    if scale is None:
-        raise UnsupportedError(node.name or "", node.op_type, "scale", "computed at run time", "make it a constant")
-    stored = node.outputs[0] if node.op_type == _QUANTIZE else node.inputs[0]
-    kind = stored.dtype.numpy().name if stored is not None and stored.dtype is not None else "int8"
-    block = node.attributes.get_int("block_size", 0)
-    if kind not in {"int8", "uint8", "int32", "int4"} or (scale.ndim > 1) != bool(block) or scale.dtype != np.float32:
-        found = f"{kind} with scale of shape {scale.shape} and type {scale.dtype}"
-        raise UnsupportedError(node.name or "", node.op_type, "type", found, "int8 per tensor or channel works")
-    shift = 128 if kind == "uint8" else 0
-    zeros = np.zeros(scale.shape, np.int64) if zero is None else zero.astype(np.int64) - shift
-    if zero is None and shift:
-        zeros = np.full(scale.shape, -shift, np.int64)
-    scales: npt.NDArray[np.float32] = scale.astype(np.float32)
-    if scales.size == 1 and not block:
-        return Quant(scales.reshape(()), zeros.reshape(())), shift
-    rank = len(stored.shape) if stored is not None and stored.shape is not None else 1
-    return Quant(scales, zeros, node.attributes.get_int("axis", 1) % rank, block), shift
-
-
-def _activation_quant(node: ir.Node) -> Quant | None:
-    """Of a DequantizeLinear over a computed tensor; None over a constant."""
-    if graph.constant(node.inputs[0]) is not None:
-        return None
-    return _quant(node)[0]
-
-
-def _result_quant(value: ir.Value) -> Quant | None:
-    """The one quantization of all readers, or None when someone reads the value in float."""
-    readers = graph.consumers(value)
-    if not readers or value.is_graph_output() or any(r.op_type != _QUANTIZE for r in readers):
-        return None
-    quants = [_quant(r)[0] for r in readers]
-    return quants[0] if quants[0].axis is None and all(q.same(quants[0]) for q in quants) else None
-
-
-def _clamp_after(node: ir.Node) -> tuple[ir.Node, str] | None:
-    """The Relu or Clip that alone reads the node's output, and its name as a fused activation."""
-    reader = graph.only_consumer(node.outputs[0])
-    if reader is None or reader.op_type not in {"Relu", "Clip"} or reader.inputs[0] is not node.outputs[0]:
-        return None
-    if node.outputs[0].dtype != ir.DataType.FLOAT:
-        return None  # integers wrap around before they are clamped
-    bounds = (0.0, np.inf) if reader.op_type == "Relu" else clip_bounds(reader)
-    name = _CLAMPS.get(bounds) if bounds is not None else None
-    return None if name is None else (reader, name)
-
-
-def clip_bounds(node: ir.Node) -> tuple[float, float] | None:
-    """Constant bounds of a Clip, None when computed."""
-    found = []
-    for index, default in ((1, -np.inf), (2, np.inf)):
-        if index >= len(node.inputs) or node.inputs[index] is None:
-            found.append(default)
-            continue
-        array = graph.constant(node.inputs[index])
-        if array is None or array.size != 1:
-            return None
-        found.append(float(array.item()))
-    return found[0], found[1]

@@ -55,9 +55,9 @@ from exporter.ops import (
     trigonometry,
     unary,
 )
-from exporter.ops.op import Fixed, Float, Free, Int8Rule, Op, Same
+from exporter.ops.op import Fixed, Float, Free, Op, Rule, Same
 
-__all__ = ["OPS", "Fixed", "Float", "Free", "Int8Rule", "Op", "Same"]
+__all__ = ["OPS", "Fixed", "Float", "Free", "Op", "Rule", "Same"]
 
 _FAMILIES = (
     activation,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import onnx_ir as ir
@@ -159,10 +160,12 @@ def _row(op: str, lower: Lower, rule: Free | Float = _NO_INT, inputs: tuple[Inpu
 
 
 ROWS = (
-    Op("Relu", Free(), lower=widened(relu, BOUNDS), types=BOUNDS_TAKE),
-    Op("Clip", Free(), _BOUNDS, lower=widened(clip, BOUNDS), types=BOUNDS_TAKE, int8_when=_clip_int8),
+    Op("Relu", Free(), lower=widened(relu, BOUNDS), types=BOUNDS_TAKE, int16=Free()),
+    Op("Clip", Free(), _BOUNDS, lower=widened(clip, BOUNDS), types=BOUNDS_TAKE, int8_when=_clip_int8, int16=Free()),
     Op("PRelu", _NO_INT, lower=widened(prelu, RING), types=("float32", "int32", "int64", *RING)),
-    _row("LeakyRelu", builtin("LEAKY_RELU", alpha=lambda ctx: float(ctx.attr("alpha", 0.01))), Free()),
+    replace(
+        _row("LeakyRelu", builtin("LEAKY_RELU", alpha=lambda ctx: float(ctx.attr("alpha", 0.01))), Free()), int16=Free()
+    ),
     Op("Elu", Free(), lower=widened(elu, REAL), types=("float32", *REAL), int8_when=_elu_int8),
     _row("Selu", selu),
     _row("Celu", celu),

@@ -138,7 +138,10 @@ def split_bias(ctx: Lowering, channels: int, source: Tensor) -> tuple[Tensor, Te
 
 
 def bias_tensor(ctx: Lowering, index: int, channels: int, source: Tensor, weight: Quant | None) -> Tensor:
-    """The bias input, or zeros: float, or int32 at input scale x weight scale, which the kernels take for granted."""
+    """The bias input, or zeros: float, or integers at input scale x weight scale, which the kernels take for granted.
+
+    int32; int64 beside int16 activations, whose kernels then sum in 64 bits.
+    """
     found = ctx.weights(index)
     name = (ctx.node.inputs[index].name if ctx.has(index) else None) or "bias"  # type: ignore[union-attr]
     if found is None and ctx.has(index):
@@ -147,13 +150,14 @@ def bias_tensor(ctx: Lowering, index: int, channels: int, source: Tensor, weight
         return ctx.program.constant(np.zeros(channels, np.float32) if found is None else found[0], None, name)
     scale: Array = (source.quant.scale * weight.scale).astype(np.float32)
     quant = Quant(scale, np.zeros(scale.shape, np.int64), None if scale.ndim == 0 else 0)
+    kind = np.int64 if source.quant.bits == 16 else np.int32
     if found is None:
-        return ctx.program.constant(np.zeros(channels, np.int32), quant, name)
+        return ctx.program.constant(np.zeros(channels, kind), quant, name)
     if found[1] is not None and np.allclose(found[1].scale, scale, rtol=1e-6, atol=0):
-        return ctx.program.constant(found[0], found[1], name)
+        return ctx.program.constant(found[0].astype(kind), found[1], name)
     real = ctx.const(index)
     assert real is not None
-    return ctx.program.constant(np.rint(real / scale.astype(np.float64)).astype(np.int32), quant, name)
+    return ctx.program.constant(np.rint(real / scale.astype(np.float64)).astype(kind), quant, name)
 
 
 def _symmetric_weights(node: ir.Node) -> bool:
@@ -179,5 +183,6 @@ ROWS = (
         fuses=True,
         types=REALS,
         int8_when=_symmetric_weights,
+        int16=Free(),
     ),
 )

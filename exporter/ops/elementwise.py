@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from exporter.ops.lowering import NEW, Layout, Lowering, Tensor, identity
-from exporter.ops.op import Float, Free, Op
+from exporter.ops.op import NO_INT16, Float, Free, Op
 from exporter.ops.quotients import exact_quotient, truncated_remainder
 from exporter.ops.steps import Steps
 from exporter.ops.widened import BOUNDS, BOUNDS_TAKE, EXACT, REAL, RING, Lower, Turns, widened
@@ -98,7 +98,8 @@ _WHOLE = ("float32", "int32", "int64")
 
 
 def _row(op: str, lower: Lower, rule: Free | Float, turns: Turns, *, fuses: bool = False) -> Op:
-    return Op(op, rule, lower=widened(lower, turns), fuses=fuses, types=(*_WHOLE, *turns))
+    int16 = rule if isinstance(rule, Free) else NO_INT16
+    return Op(op, rule, lower=widened(lower, turns), fuses=fuses, types=(*_WHOLE, *turns), int16=int16)
 
 
 ROWS = (

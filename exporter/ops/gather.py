@@ -161,7 +161,7 @@ def _picked_shape(node: ir.Node) -> list[tuple[int, ...]]:
 _BY_INDEX: tuple[InputRole, ...] = ("activation", "static")
 
 ROWS = (
-    Op("Gather", Same(), _BY_INDEX, lower=gather, types=STORED),
+    Op("Gather", Same(), _BY_INDEX, lower=gather, types=STORED, int16=Same()),
     Op("GatherElements", Same(), _BY_INDEX, lower=gather_elements, types=STORED),
-    Op("GatherND", Same(), _BY_INDEX, lower=gather_nd, infer=_picked_shape, types=STORED),
+    Op("GatherND", Same(), _BY_INDEX, lower=gather_nd, infer=_picked_shape, types=STORED, int16=Same()),
 )

@@ -47,7 +47,7 @@ class Values:
     """How the emitter resolves ONNX values; ``Lowering`` asks it. Implemented in exporter.emit.tflite."""
 
     def view(self, value: ir.Value, *, integer: bool) -> View:
-        """The value as a tensor: int8 where ``integer`` and it is quantized, else float."""
+        """The value as a tensor: int8 or int16 where ``integer`` and it is quantized, else float."""
         raise NotImplementedError
 
     def shape(self, value: ir.Value) -> tuple[int, ...]:
@@ -79,7 +79,7 @@ class Values:
         raise NotImplementedError
 
     def quant(self, value: ir.Value) -> Quant | None:
-        """Quantization of the int8 tensor behind a value that a QuantizeLinear reads."""
+        """Quantization of the integer tensor behind a value that a QuantizeLinear reads."""
         raise NotImplementedError
 
     def constant(self, value: ir.Value | None) -> tuple[Array, Quant | None] | None:
@@ -109,7 +109,7 @@ _PLAIN = Storage()
 class Lowering:
     """One node on its way to TFLite.
 
-    integer   whether it runs on int8 tensors
+    integer   whether it runs on int8 or int16 tensors
     result    the ONNX value that its first output stands for (behind a fused activation)
     fused     fused activation function, by schema name
     storage   how it keeps its weights
@@ -228,7 +228,7 @@ class Lowering:
         sizes = tuple(1 if a == NEW else own[a] for a in layout)
         dynamic = frozenset(i for i, a in enumerate(layout) if a != NEW and a in moves)
         quant = self.values.quant(value) if self.integer else None
-        dtype = np.dtype(np.int8) if quant is not None else value.dtype.numpy() if value.dtype else np.dtype(np.float32)
+        dtype = quant.dtype if quant is not None else value.dtype.numpy() if value.dtype else np.dtype(np.float32)
         tensor = Tensor(self.program.name(value.name or "value"), sizes, np.dtype(dtype), dynamic, quant)
         self.values.bind(value, View(tensor, layout))
         return tensor

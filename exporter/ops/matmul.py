@@ -219,6 +219,7 @@ ROWS = (
         expand=gemm_by_parts,
         fuses=True,
         int8_when=plain_gemm,
+        int16=Free(),
     ),
     Op(
         "MatMul",
@@ -228,5 +229,6 @@ ROWS = (
         lower=matmul,
         fuses=True,
         int8_when=_matmul_int8,
+        int16=Free(),
     ),
 )

@@ -104,8 +104,8 @@ def reverse_sequence(ctx: Lowering) -> None:
 _TAIL: tuple[InputRole, ...] = ("activation", "static")
 
 ROWS = (
-    Op("Concat", Same(), lower=concat, types=STORED),
-    Op("Expand", Same(), _TAIL, lower=expand, types=STORED),
-    Op("Tile", Same(), _TAIL, lower=tile, types=STORED),
+    Op("Concat", Same(), lower=concat, types=STORED, int16=Same()),
+    Op("Expand", Same(), _TAIL, lower=expand, types=STORED, int16=Same()),
+    Op("Tile", Same(), _TAIL, lower=tile, types=STORED, int16=Same()),
     Op("ReverseSequence", Same(), _TAIL, lower=reverse_sequence, types=STORED),
 )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from exporter.ops.expansion import Expansion
     from exporter.ops.lowering import Lowering
 
-__all__ = ["ANY", "FLOAT", "NUMBERS", "STORED", "Fixed", "Float", "Free", "InputRole", "Int8Rule", "Op", "Same"]
+__all__ = ["ANY", "FLOAT", "NO_INT16", "NUMBERS", "STORED", "Fixed", "Float", "Free", "InputRole", "Op", "Rule", "Same"]
 
 FLOAT = ("float32",)
 NUMBERS = ("float32", "int32", "int64")
@@ -46,7 +46,7 @@ class Same:
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """The output's int8 scale and zero point are set by the TFLite kernel (tflite/kernels/activations.cc)."""
+    """The output's scale and zero point are set by the TFLite kernel (tflite/kernels/activations.cc)."""
 
     scale: float
     zero_point: int
@@ -59,7 +59,8 @@ class Float:
     why: str
 
 
-Int8Rule = Free | Same | Fixed | Float
+Rule = Free | Same | Fixed | Float
+NO_INT16 = Float("TFLite has no sound int16 kernel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +69,21 @@ class Op:
 
     type         ONNX op type
     int8         what its output's numbers look like in an int8 graph
+    int16        and in one of int16 activations (TFLite's reference kernels: tests/conformance/test_int16_ops.py)
     inputs       role by input index; the last one repeats (Concat)
     weight_axis  channel axis of the weight input for per-channel scales
     lower        writes the TFLite operators for one node; without it and ``expand``: not in TFLite, and refused there
     expand       writes the node with simpler ONNX operators instead, before the translation
     fuses        its TFLite operator can clamp its output (fused_activation_function)
     types        element types that its TFLite operators take, for inputs that are not static
-    int8_when    further condition for running on int8 in TFLite; where it fails the node runs in float
+    int8_when    further condition for running on integers in TFLite; where it fails the node runs in float
     infer        shapes of the outputs, where onnx's inference finds none; called when those of the inputs are known
     ignores      attributes without effect on what is written; any other that is not read is refused
     domain       ONNX operator domain; "" is the default one
     """
 
     type: str
-    int8: Int8Rule
+    int8: Rule
     inputs: tuple[InputRole, ...] = ("activation",)
     weight_axis: Callable[[ir.Node], int] | None = None
     lower: Callable[[Lowering], None] | None = None
@@ -92,6 +94,11 @@ class Op:
     expand: Callable[[Expansion], None] | None = None
     domain: str = ""
     infer: Callable[[ir.Node], Sequence[tuple[int, ...]]] | None = None
+    int16: Rule = NO_INT16
+
+    def rule(self, bits: int) -> Rule:
+        """What its output's numbers look like among activations of 8 or 16 bits."""
+        return self.int8 if bits == 8 or isinstance(self.int8, Float) else self.int16
 
     def role(self, index: int) -> InputRole:
         """Role of input ``index``."""

@@ -104,6 +104,6 @@ def center_crop_pad(ctx: Lowering) -> None:
 
 _TAIL: tuple[InputRole, ...] = ("activation", "static")
 ROWS = (
-    Op("Pad", Same(), _TAIL, lower=pad, types=STORED, int8_when=_pad_int8),
-    Op("CenterCropPad", Same(), _TAIL, lower=center_crop_pad, types=STORED),
+    Op("Pad", Same(), _TAIL, lower=pad, types=STORED, int8_when=_pad_int8, int16=Same()),
+    Op("CenterCropPad", Same(), _TAIL, lower=center_crop_pad, types=STORED, int16=Same()),
 )

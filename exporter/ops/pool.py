@@ -170,8 +170,10 @@ def _pool(
         _pool(ctx, code, upright, column, made, fused=fused)
         moves.reshape(made, result.shape, into=result)
         return
-    if code == "AVERAGE_POOL_2D" and result.quant is not None and not same and math.prod(win.kernel) <= _FAST:
-        _mean_by_ones(ctx, image, win, result, result.quant, fused)
+    quant = result.quant
+    fast = quant is not None and quant.bits == 8 and not same and math.prod(win.kernel) <= _FAST
+    if code == "AVERAGE_POOL_2D" and quant is not None and fast:
+        _mean_by_ones(ctx, image, win, result, quant, fused)
         return
     fields: dict[str, Any] = {
         "padding": "SAME" if same else "VALID",
@@ -230,6 +232,7 @@ ROWS = (
         fuses=True,
         types=("float32", "int8", "uint8", *REAL),
         ignores=("ceil_mode", "storage_order"),
+        int16=Same(),
     ),
     Op(
         "AveragePool",
@@ -239,6 +242,7 @@ ROWS = (
         types=REALS,
         int8_when=_average_int8,
         ignores=("ceil_mode",),
+        int16=Same(),
     ),
     Op(
         "LpPool",

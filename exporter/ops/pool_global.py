@@ -43,8 +43,8 @@ def global_lp_pool(ctx: Lowering) -> None:
 
 
 ROWS = (
-    Op("GlobalMaxPool", Same(), lower=widened(global_pool("REDUCE_MAX"), REAL), types=REALS),
-    Op("GlobalAveragePool", Free(), lower=widened(global_pool("MEAN"), REAL), types=REALS),
+    Op("GlobalMaxPool", Same(), lower=widened(global_pool("REDUCE_MAX"), REAL), types=REALS, int16=Same()),
+    Op("GlobalAveragePool", Free(), lower=widened(global_pool("MEAN"), REAL), types=REALS, int16=Free()),
     Op(
         "GlobalLpPool",
         Float("no integer kernel in either runtime"),

@@ -48,12 +48,19 @@ class Quant:
     """scale f32 and zero_point of shape [] or [channels] along ``axis`` (of the array or tensor it belongs to).
 
     block  of groups: how many values along ``axis`` share a scale; scale then has the array's shape, that axis divided
+    bits   of the integers: 16 for int16 activations and constants beside them
     """
 
     scale: npt.NDArray[np.float32]
     zero_point: npt.NDArray[np.int64]
     axis: int | None = None
     block: int = 0
+    bits: int = 8
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of an activation."""
+        return np.dtype(np.int16 if self.bits == 16 else np.int8)
 
     def same(self, other: Quant | None) -> bool:
         """Equal numbers?"""
@@ -61,7 +68,7 @@ class Quant:
             other is not None
             and np.array_equal(self.scale, other.scale)
             and np.array_equal(self.zero_point, other.zero_point)
-            and (self.axis, self.block) == (other.axis, other.block)
+            and (self.axis, self.block, self.bits) == (other.axis, other.block, other.bits)
         )
 
     def real(self, integers: Array) -> Array:
@@ -176,7 +183,7 @@ class Program:
         """A constant tensor; equal ones are shared."""
         key: tuple[object, ...] = (array.dtype.str, array.dtype.name, array.shape, mark(array))
         if quant is not None:
-            key += (quant.scale.tobytes(), quant.zero_point.tobytes(), quant.axis, quant.block)
+            key += (quant.scale.tobytes(), quant.zero_point.tobytes(), quant.axis, quant.block, quant.bits)
         if key not in self._constants:
             self._constants[key] = Tensor(self.name(stem), array.shape, array.dtype, frozenset(), quant, array)
         return self._constants[key]

@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 
 _QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 _RUNNING = ("int8", "uint8", "int16", "uint16")  # of what is quantized at run time
-_WEIGHTS = ("int8", "uint8", "int32", "int4")  # of constants that the emitter understands as they are
+_WEIGHTS = ("int8", "uint8", "int32", "int4", "int16")  # of constants that the emitter understands as they are
 
 
 def limits(kind: np.dtype[Any]) -> tuple[int, int]:
@@ -92,9 +92,9 @@ def dequantize(e: Expansion) -> None:
 
 
 def _enters(node: ir.Node) -> bool:
-    """Does the emitter write int8 here: one scale, read by nobody but the DequantizeLinear that undoes it?"""
+    """Does the emitter write integers here: one scale, read by nobody but the DequantizeLinear that undoes it?"""
     stored, source = node.outputs[0], node.inputs[0]
-    if stored.dtype not in {ir.DataType.INT8, ir.DataType.UINT8} or not plain_scale(node):
+    if not _has_kernels(node, stored):
         return False
     if source is None or source.dtype != ir.DataType.FLOAT or graph.constant(source) is not None:
         return False
@@ -118,7 +118,7 @@ def _from_integers(value: ir.Value) -> bool:
 
 
 def _leaves(node: ir.Node) -> bool:
-    """Is this the way out of an int8 tensor that the emitter knows, or a weight that it stores as it is?"""
+    """Is this the way out of an integer tensor that the emitter knows, or a weight that it stores as it is?"""
     stored = node.inputs[0]
     if stored is None:
         return False
@@ -134,9 +134,15 @@ def _leaves(node: ir.Node) -> bool:
         return True
     if maker is not None:
         return maker.op_type == _QUANTIZE and _undoes(node, maker) and _enters(maker)
-    if stored.dtype not in {ir.DataType.INT8, ir.DataType.UINT8} or not plain_scale(node):
-        return False
-    return all(_undoes(reader, node) for reader in graph.consumers(stored))
+    return _has_kernels(node, stored) and all(_undoes(reader, node) for reader in graph.consumers(stored))
+
+
+def _has_kernels(node: ir.Node, stored: ir.Value) -> bool:
+    """int8 and uint8, and int16 about 0, with one scale."""
+    if stored.dtype == ir.DataType.INT16:
+        zero = graph.constant(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(())
+        return plain_scale(node) and zero is not None and not zero.any()
+    return stored.dtype in {ir.DataType.INT8, ir.DataType.UINT8} and plain_scale(node)
 
 
 def _awaited(node: ir.Node) -> bool:

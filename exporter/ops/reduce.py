@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from exporter.ops.lowering import NEW, Array, Layout, Lowering, Tensor, View, identity
-from exporter.ops.op import Float, Free, InputRole, Op, Same
+from exporter.ops.op import NO_INT16, Float, Free, InputRole, Op, Same
 from exporter.ops.steps import Steps
 from exporter.ops.widened import BOUNDS, BOUNDS_TAKE, REAL, RING, Lower, Turns, widened
 
@@ -128,14 +128,21 @@ _ORDERED = (*BOUNDS_TAKE, "bool")
 _SIZES: Turns = {name: turn for name, turn in RING.items() if name not in {"uint32", "uint64"}}
 
 
-def _row(op: str, body: Body | str, empty: float, turns: Turns = RING, rule: Free | Float = _NO_INT) -> Op:
+def _row(
+    op: str,
+    body: Body | str,
+    empty: float,
+    turns: Turns = RING,
+    rule: Free | Float = _NO_INT,
+    int16: Free | Float = NO_INT16,
+) -> Op:
     whole = () if turns is REAL else ("int32", "int64")
     types = ("float32", *whole, *turns)
-    return Op(op, rule, _INPUTS, lower=widened(reduction(body, empty), turns), types=types)
+    return Op(op, rule, _INPUTS, lower=widened(reduction(body, empty), turns), types=types, int16=int16)
 
 
 ROWS = (
-    _row("ReduceMean", "MEAN", math.nan, _SIZES, Free()),
+    _row("ReduceMean", "MEAN", math.nan, _SIZES, Free(), Free()),
     _row("ReduceSum", "SUM", 0.0),
     _row("ReduceProd", "REDUCE_PROD", 1.0),
     _row("ReduceL1", _l1, 0.0, _SIZES),
@@ -143,6 +150,8 @@ ROWS = (
     _row("ReduceL2", _l2, 0.0, REAL),
     _row("ReduceLogSum", _log_sum, -math.inf, REAL),
     _row("ReduceLogSumExp", _log_sum_exp, -math.inf, REAL),
-    Op("ReduceMax", Same(), _INPUTS, lower=extreme("REDUCE_MAX", "REDUCE_ANY", -math.inf), types=_ORDERED),
-    Op("ReduceMin", Same(), _INPUTS, lower=extreme("REDUCE_MIN", "REDUCE_ALL", math.inf), types=_ORDERED),
+    Op(
+        "ReduceMax", Same(), _INPUTS, lower=extreme("REDUCE_MAX", "REDUCE_ANY", -math.inf), types=_ORDERED, int16=Same()
+    ),
+    Op("ReduceMin", Same(), _INPUTS, lower=extreme("REDUCE_MIN", "REDUCE_ALL", math.inf), types=_ORDERED, int16=Same()),
 )

@@ -263,5 +263,6 @@ ROWS = (
         lower=widened(resize, REAL),
         types=("float32", "int8", "uint8", "int32", "int64", "bool", *REAL),
         int8_when=_resize_int8,
+        int16=Same(),
     ),
 )

@@ -122,5 +122,5 @@ _BY_VALUE = Float("chooses by value")
 ROWS = (
     Op("TopK", _BY_VALUE, ("activation", "static"), lower=top_k, types=STORED, ignores=("sorted",)),
     Op("OneHot", _BY_VALUE, ("activation", "static", "static"), lower=one_hot, types=STORED),
-    Op("Trilu", Same(), ("activation", "static"), lower=trilu, types=STORED),
+    Op("Trilu", Same(), ("activation", "static"), lower=trilu, types=STORED, int16=Same()),
 )

@@ -156,11 +156,11 @@ def unsqueeze(ctx: Lowering) -> None:
 _TAIL: tuple[InputRole, ...] = ("activation", "static")
 
 ROWS = (
-    Op("Identity", Same(), lower=same, types=STORED),
-    Op("Dropout", Same(), _TAIL, lower=dropout, types=STORED, ignores=("seed",)),
-    Op("Reshape", Same(), _TAIL, lower=reshape, types=STORED, ignores=("allowzero",)),
-    Op("Flatten", Same(), lower=reshape, types=STORED, ignores=("axis",)),
-    Op("Squeeze", Same(), _TAIL, lower=squeeze, types=STORED),
-    Op("Unsqueeze", Same(), _TAIL, lower=unsqueeze, types=STORED),
-    Op("Transpose", Same(), lower=transpose, types=STORED),
+    Op("Identity", Same(), lower=same, types=STORED, int16=Same()),
+    Op("Dropout", Same(), _TAIL, lower=dropout, types=STORED, ignores=("seed",), int16=Same()),
+    Op("Reshape", Same(), _TAIL, lower=reshape, types=STORED, ignores=("allowzero",), int16=Same()),
+    Op("Flatten", Same(), lower=reshape, types=STORED, ignores=("axis",), int16=Same()),
+    Op("Squeeze", Same(), _TAIL, lower=squeeze, types=STORED, int16=Same()),
+    Op("Unsqueeze", Same(), _TAIL, lower=unsqueeze, types=STORED, int16=Same()),
+    Op("Transpose", Same(), lower=transpose, types=STORED, int16=Same()),
 )

@@ -126,6 +126,6 @@ def split(ctx: Lowering) -> None:
 _TAIL: tuple[InputRole, ...] = ("activation", "static")
 
 ROWS = (
-    Op("Slice", Same(), _TAIL, lower=slice_, types=STORED),
-    Op("Split", Same(), _TAIL, lower=split, types=STORED, ignores=("num_outputs",)),
+    Op("Slice", Same(), _TAIL, lower=slice_, types=STORED, int16=Same()),
+    Op("Split", Same(), _TAIL, lower=split, types=STORED, ignores=("num_outputs",), int16=Same()),
 )

@@ -52,7 +52,7 @@ _NO_INT = Float("no integer kernel in ONNX Runtime")
 _TYPES = ("float32", *REAL)
 
 ROWS = (
-    Op("Softmax", Fixed(1 / 256, -128), lower=widened(softmax, REAL), types=_TYPES),
+    Op("Softmax", Fixed(1 / 256, -128), lower=widened(softmax, REAL), types=_TYPES, int16=Fixed(1 / 32768, 0)),
     Op("LogSoftmax", _NO_INT, lower=widened(_log_softmax, REAL), types=_TYPES),
     Op("Hardmax", _NO_INT, lower=widened(hardmax, REAL), types=_TYPES),
 )

@@ -88,6 +88,8 @@ class Steps:
             into = self._temp(*broadcast_axes([left, right]), kind, code)
         if code in _FUSING:
             fields.setdefault("fusedActivationFunction", "NONE")
+        if code in {"ADD", "SUB"} and into.quant is not None and into.quant.bits == 16:
+            fields["potScaleInt16"] = False  # any scales, not powers of two
         self.ctx.emit(code, [left, right], [into], options_of(code), **fields)
         return into
 

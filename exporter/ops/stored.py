@@ -35,7 +35,8 @@ def weight_tensor(
 
 def _narrow(ctx: Lowering, array: Array, quant: Quant, kernel: str) -> Array:
     """In the fewest bits that hold the integers, where the plan asked for fewer than 8 and the kernel is sound."""
-    if not ctx.storage.few_bits or not array.size:
+    source = ctx.input(0).tensor.quant if ctx.integer else None
+    if not ctx.storage.few_bits or not array.size or (source is not None and source.bits == 16):
         return array
     array = array.astype(np.int8)
     low, high, columns = int(array.min()), int(array.max()), array.shape[-1]

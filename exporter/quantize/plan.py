@@ -11,17 +11,17 @@ from exporter import graph, grid
 from exporter.errors import PlanError
 from exporter.ops import OPS, Fixed, Same
 from exporter.quantize.regions import activation_inputs, find_regions
-from exporter.quantize.shared import activations_of, align, ties_of
+from exporter.quantize.shared import align, ties_of
 from exporter.quantize.ties import Ties
 from exporter.quantize.weights import plan_constants, plan_stored
+from exporter.quantize.widths import ACTIVATIONS, Grid, Widths
 from exporter.quantize.wishes import Wish, wishes
 from exporter.recipe import Quantize
-from exporter.types import Plan, QParams, Scheme, TensorPlan, TensorStats
+from exporter.types import Border, Plan, QParams, Scheme, TensorPlan, TensorStats
 
 __all__ = ["Observer", "make_plan", "minmax_range", "planned_activations"]
 
 Observer = Callable[[TensorStats, Scheme], tuple[float, float]]
-_ACTIVATION = Scheme(8, symmetric=False)
 _DEFAULT = Quantize()
 
 
@@ -32,7 +32,9 @@ def minmax_range(stats: TensorStats, scheme: Scheme) -> tuple[float, float]:
 
 def planned_activations(model: ir.Model, quantize: Quantize = _DEFAULT) -> list[str]:
     """Names of the values whose statistics make_plan asks for: what calibration needs to watch, and no more."""
-    return list(activations_of(find_regions(model, wishes(model, quantize)).integer))
+    wanted = wishes(model, quantize)
+    grids = _widths(find_regions(model, wanted).integer, wanted).grids()
+    return list(dict.fromkeys(_named(grid.value) for grid in grids.values()))
 
 
 def make_plan(
@@ -43,7 +45,10 @@ def make_plan(
     observe: Observer = minmax_range,
     samples: bool | None = None,
 ) -> Plan:
-    """Integer nodes: activations asymmetric per tensor, bias int32 at input scale x weight scale. Others: weights only.
+    """Integer nodes: activations per tensor (int8 asymmetric, int16 symmetric), bias at input scale x weight scale.
+
+    Others: weights only.
+
 
     model     prepared float graph (not changed)
     stats     what calibration saw, by value name; every activation of an integer node must be there
@@ -58,21 +63,27 @@ def make_plan(
     reasons = dict(regions.reasons)
     nodes = list(regions.integer)
     while True:
-        activations = activations_of(nodes)
-        ties, fixed = ties_of(nodes, activations)
-        clash = _clash(nodes, ties, fixed)
+        widths = _widths(nodes, wanted)
+        grids = widths.grids()
+        ties, fixed = ties_of(widths, grids)
+        clash = _clash(widths, ties, fixed)
         if clash is None:
             break
         nodes.remove(clash)
         reasons[graph.node_name(clash)] = "joins a tensor of fixed scale with others"
-    tensors = _plan_activations(ties, fixed, stats, observe, quantize.observer)
-    align(nodes, ties, fixed, tensors)
+    tensors = _plan_activations(ties, grids, fixed, stats, observe, quantize.observer)
+    align(widths, ties, fixed, tensors)
     for node in nodes:
-        plan_constants(node, tensors, wanted[graph.node_name(node)], samples=seen)
+        plan_constants(node, widths, tensors, wanted[graph.node_name(node)], samples=seen)
     dynamic = _plan_rest(model, nodes, wanted, tensors, seen)
     for name in dynamic:
         reasons.pop(name, None)
-    return Plan(_in_graph_order(model, tensors), reasons, dynamic)
+    borders = tuple(Border(tensors[n], _named(g.value), g.readers) for n, g in grids.items() if g.readers)
+    return Plan(_in_graph_order(model, tensors), reasons, dynamic, borders)
+
+
+def _widths(nodes: Sequence[ir.Node], wanted: Mapping[str, Wish]) -> Widths:
+    return Widths(nodes, {name: wish.bits for name, wish in wanted.items()})
 
 
 def _plan_rest(
@@ -98,55 +109,61 @@ def _plan_rest(
 
 
 def _plan_activations(
-    ties: Ties, fixed: Mapping[str, Fixed], stats: Mapping[str, TensorStats], observe: Observer, observer: str
+    ties: Ties,
+    grids: Mapping[str, Grid],
+    fixed: Mapping[str, Fixed],
+    stats: Mapping[str, TensorStats],
+    observe: Observer,
+    observer: str,
 ) -> dict[str, TensorPlan]:
     tensors: dict[str, TensorPlan] = {}
     for leader, names in ties.groups().items():
+        scheme = ACTIVATIONS[grids[leader].bits]
         if leader in fixed:
             row = fixed[leader]
-            qparams = _qparams_fixed(row)
+            qparams = QParams(scheme, np.asarray(row.scale, np.float32), np.asarray(row.zero_point, np.int32))
             why = f"fixed by the TFLite kernel: scale {row.scale:g}, zero_point {row.zero_point}"
         else:
-            low, high = _range(names, stats, observe)
-            qparams = grid.qparams_from_range(low, high, _ACTIVATION)
+            low, high = _range([_named(grids[n].value) for n in names], stats, observe, scheme)
+            qparams = grid.qparams_from_range(low, high, scheme)
             why = f"{observer} over calibration: [{low:.6g}, {high:.6g}]"
         if len(names) > 1:
             why += f"; shared by {len(names)} tensors that only pass integers on"
         for name in names:
-            tensors[name] = TensorPlan(name, "activation", qparams, why)
+            readers = grids[name].readers
+            border = f"; requantized for {', '.join(readers)}" if readers else ""
+            tensors[name] = TensorPlan(name, "activation", qparams, why + border)
     return tensors
 
 
-def _clash(nodes: Sequence[ir.Node], ties: Ties, fixed: Mapping[str, Fixed]) -> ir.Node | None:
+def _clash(widths: Widths, ties: Ties, fixed: Mapping[str, Fixed]) -> ir.Node | None:
     """A node of several inputs in a group that holds a fixed scale and a tensor that needs another one."""
-    inside = {id(n) for n in nodes}
-    for node in nodes:
-        row = OPS[node.op_type]
-        inputs = activation_inputs(node, row)
-        if not isinstance(row.int8, Same) or len(inputs) < 2 or ties.leader(_named(inputs[0])) not in fixed:
+    for node in widths.nodes:
+        inputs = activation_inputs(node, OPS[node.op_type])
+        if not isinstance(widths.rule(node), Same) or len(inputs) < 2:
             continue
-        rules = {_source_rule(value, inside) for value in inputs}
+        if ties.leader(widths.name(inputs[0], node)) not in fixed:
+            continue
+        rules = {_source_rule(value, node, widths) for value in inputs}
         if len(rules) > 1:
             return node
     return None
 
 
-def _source_rule(value: ir.Value, inside: set[int]) -> Fixed | None:
+def _source_rule(value: ir.Value, reader: ir.Node, widths: Widths) -> Fixed | None:
     """The fixed scale with which this tensor arrives, seen through nodes that only pass integers on."""
-    node = value.producer()
-    while node is not None and id(node) in inside and isinstance(OPS[node.op_type].int8, Same):
+    node, bits = value.producer(), widths.bits(reader)
+    while node is not None and node in widths and widths.bits(node) == bits and isinstance(widths.rule(node), Same):
         node = activation_inputs(node, OPS[node.op_type])[0].producer()
-    if node is None or id(node) not in inside:
+    if node is None or node not in widths or widths.bits(node) != bits:
         return None
-    rule = OPS[node.op_type].int8
+    rule = widths.rule(node)
     return rule if isinstance(rule, Fixed) else None
 
 
-def _qparams_fixed(rule: Fixed) -> QParams:
-    return QParams(_ACTIVATION, np.asarray(rule.scale, np.float32), np.asarray(rule.zero_point, np.int32))
-
-
-def _range(names: Sequence[str], stats: Mapping[str, TensorStats], observe: Observer) -> tuple[float, float]:
+def _range(
+    names: Sequence[str], stats: Mapping[str, TensorStats], observe: Observer, scheme: Scheme
+) -> tuple[float, float]:
     """The union of what the members need."""
     ranges = []
     for name in names:
@@ -154,7 +171,7 @@ def _range(names: Sequence[str], stats: Mapping[str, TensorStats], observe: Obse
             raise PlanError(
                 f"no calibration statistics for tensor {name!r}", "calibrate the same graph that is planned"
             )
-        ranges.append(observe(stats[name], _ACTIVATION))
+        ranges.append(observe(stats[name], scheme))
     return min(r[0] for r in ranges), max(r[1] for r in ranges)
 
 

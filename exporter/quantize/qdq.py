@@ -10,7 +10,7 @@ import onnx_ir as ir
 from exporter import graph, grid
 from exporter.errors import PlanError
 from exporter.quantize.regions import clamp_bounds
-from exporter.types import PerChannel, PerGroup, PerTensor, Plan, QParams, Rounded, TensorPlan
+from exporter.types import Border, PerChannel, PerGroup, PerTensor, Plan, QParams, Rounded, TensorPlan
 
 __all__ = ["apply"]
 
@@ -21,12 +21,14 @@ def apply(model: ir.Model, plan: Plan | Rounded, *, io: str = "float32") -> ir.M
     """A new graph in standard QuantizeLinear / DequantizeLinear form.
 
     Value ``x`` of the plan is followed by QuantizeLinear -> ``x_quantized`` -> DequantizeLinear ->
-    ``x_dequantized``; a graph output keeps its name after the DequantizeLinear. Weights and biases become
+    ``x_dequantized``; a graph output keeps its name after the DequantizeLinear. At a border a second pair follows, for
+    the readers that the plan names. Weights and biases become
     integer initializers ``w_quantized`` with a DequantizeLinear: of a bare plan, rounded to nearest. A weight of
     fewer than 8 bits is int8 here, with zero point 0 (integer - zero_point); how few bits the files take is for the
     emitters, which know the plan. A Relu or Clip that the integer range already
-    performs is dropped (Jacob et al. 2018, section 2.4). ``io="int8"`` leaves the graph's inputs and outputs int8.
-    Raises PlanError when the plan names a value that the graph does not have.
+    performs is dropped (Jacob et al. 2018, section 2.4). ``io="int8"`` leaves the graph's inputs and outputs int8,
+    ``io="int16"`` int16.
+    Raises PlanError when the plan names a value that the graph does not have, or has inputs of another width than io.
     """
     rounded = plan if isinstance(plan, Rounded) else Rounded(plan, {})
     plan = rounded.plan
@@ -46,12 +48,14 @@ def apply(model: ir.Model, plan: Plan | Rounded, *, io: str = "float32") -> ir.M
             _quantize_activation(result.graph, values[name], tensor.qparams)
         else:
             _quantize_constant(result.graph, values[name], tensor, rounded)
+    for border in plan.borders:
+        _requantize(result.graph, border)
     for name, array in rounded.biases.items():
         if name not in plan.tensors:  # of a node that runs in float
             values[name].const_value = ir.tensor(array, name=name)
     _drop_clamps(result.graph)
-    if io == "int8":
-        _integer_io(result.graph)
+    if io != "float32":
+        _integer_io(result.graph, ir.DataType[io.upper()])
     graph.verify(result, "apply")
     return result
 
@@ -107,6 +111,26 @@ def _quantize_activation(g: ir.Graph, value: ir.Value, q: QParams) -> None:
             if output is value:
                 g.outputs[index] = real
         value.name, real.name = f"{name}_float", name
+
+
+def _requantize(g: ir.Graph, border: Border) -> None:
+    """A second pair behind the tensor's own one, for the readers of the other width."""
+    name, q = border.tensor.name, border.tensor.qparams
+    own = next((n for n in g if n.name == f"{border.source}/dequantize"), None)
+    if own is None or q is None:
+        raise PlanError(f"the plan requantizes {border.source!r}, which it does not quantize", "make the plan again")
+    source = own.outputs[0]
+    readers = [use for use in source.uses() if graph.node_name(use.node) in border.readers]
+    scale, zero = _scale_and_zero(g, name, q)
+    stored = ir.Value(name=f"{name}_quantized", shape=source.shape, type=ir.TensorType(zero.dtype or ir.DataType.INT8))
+    real = ir.Value(name=f"{name}_dequantized", shape=source.shape, type=source.type)
+    nodes = [
+        ir.Node("", "QuantizeLinear", [source, scale, zero], outputs=[stored], name=f"{name}/quantize"),
+        ir.Node("", "DequantizeLinear", [stored, scale, zero], outputs=[real], name=f"{name}/dequantize"),
+    ]
+    g.insert_after(own, nodes)
+    for use in readers:
+        use.node.replace_input_with(use.idx, real)
 
 
 def _quantize_constant(g: ir.Graph, value: ir.Value, tensor: TensorPlan, rounded: Rounded) -> None:
@@ -197,17 +221,19 @@ def _clamps_already(clamp: ir.Node, quantizer: ir.Node) -> bool:
     return bool(bottom >= low - slack and top <= high + slack)
 
 
-def _integer_io(g: ir.Graph) -> None:
-    """Inputs and outputs become the int8 tensors themselves, under their old names."""
+def _integer_io(g: ir.Graph, kind: ir.DataType) -> None:
+    """Inputs and outputs become the integer tensors themselves, under their old names."""
     for index, value in enumerate(list(g.inputs)):
         quantizer = graph.only_consumer(value)
         if quantizer is not None and quantizer.op_type == "QuantizeLinear":
+            _check_io(value, quantizer.outputs[0], kind)
             _replace_io(g, quantizer, value, index)
     for index, value in enumerate(list(g.outputs)):
         node = value.producer()
         if node is not None and node.op_type == "DequantizeLinear":
             stored = node.inputs[0]
             assert stored is not None
+            _check_io(value, stored, kind)
             if value.uses():
                 other = ir.Value(name=f"{value.name}_dequantized", shape=value.shape, type=value.type)
                 real = ir.Node("", "DequantizeLinear", list(node.inputs), outputs=[other], name=f"{value.name}/real")
@@ -218,6 +244,12 @@ def _integer_io(g: ir.Graph) -> None:
             name, value.name = value.name, None
             g.remove(node, safe=True)
             stored.name = name
+
+
+def _check_io(value: ir.Value, stored: ir.Value, kind: ir.DataType) -> None:
+    if stored.dtype is not None and stored.dtype != kind:
+        width = stored.dtype.name.lower()
+        raise PlanError(f"quantize.io = {kind.name.lower()!r}, but {value.name!r} is {width}", f'io = "{width}"')
 
 
 def _replace_io(g: ir.Graph, quantizer: ir.Node, value: ir.Value, index: int) -> None:

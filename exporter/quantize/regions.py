@@ -90,8 +90,9 @@ def _why_float(node: ir.Node, wish: Wish) -> str | None:
         return f"{node.op_type} has no integer form here"
     if wish.activations in {"float", "dynamic"} or wish.weights in FLOAT_WEIGHTS:
         return f"kept in float by {wish.source}" if wish.source else f"quantize.activations is {wish.activations}"
-    if isinstance(row.int8, Float):
-        return row.int8.why
+    rule = row.rule(wish.bits)
+    if isinstance(rule, Float):
+        return rule.why
     if not activation_inputs(node, row):
         return "reads a float table" if node.op_type == "Gather" else "has no float activation input"
     if not all(is_float(output) for output in node.outputs):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -13,53 +13,40 @@ from exporter.ops import OPS, Fixed, Same
 from exporter.quantize.regions import activation_inputs, fused_activation, is_float
 from exporter.quantize.sums import align_sums
 from exporter.quantize.ties import Ties
+from exporter.quantize.widths import Grid, Widths
 from exporter.types import Plan, QParams, TensorPlan
 
-__all__ = ["activations_of", "align", "aligned", "shared_scales", "ties_of"]
+__all__ = ["align", "aligned", "shared_scales", "ties_of"]
 
 
-def activations_of(nodes: Sequence[ir.Node]) -> dict[str, ir.Value]:
-    """Values that become int8. What a fused Relu or Clip reads never exists as a tensor."""
-    inside = {id(n) for n in nodes}
-    found: dict[str, ir.Value] = {}
-    for node in nodes:
-        for value in [*activation_inputs(node, OPS[node.op_type]), *node.outputs]:
-            found[_named(value)] = value
-    for node in nodes:
-        follower = fused_activation(node)
-        if follower is not None and id(follower) in inside and not isinstance(OPS[node.op_type].int8, Fixed):
-            found.pop(_named(node.outputs[0]), None)
-    return found
-
-
-def ties_of(nodes: Sequence[ir.Node], activations: Mapping[str, ir.Value]) -> tuple[Ties, dict[str, Fixed]]:
+def ties_of(widths: Widths, grids: Mapping[str, Grid]) -> tuple[Ties, dict[str, Fixed]]:
     """Groups of equal scale, and the fixed rule of a group by its leader."""
-    ties = Ties(activations)
-    for node in nodes:
-        row = OPS[node.op_type]
-        if isinstance(row.int8, Same):
-            ties.tie([_named(v) for v in [*activation_inputs(node, row), *node.outputs] if _named(v) in activations])
+    ties = Ties(grids)
+    for node in widths.nodes:
+        if isinstance(widths.rule(node), Same):
+            names = [widths.name(v, node) for v in [*activation_inputs(node, OPS[node.op_type]), *node.outputs]]
+            ties.tie([n for n in names if n in grids])
     fixed: dict[str, Fixed] = {}
-    for node in nodes:
-        rule = OPS[node.op_type].int8
+    for node in widths.nodes:
+        rule = widths.rule(node)
         if isinstance(rule, Fixed):
-            fixed[ties.leader(_named(node.outputs[0]))] = rule
+            fixed[ties.leader(widths.name(node.outputs[0], node))] = rule
     return ties, fixed
 
 
-def align(nodes: Sequence[ir.Node], ties: Ties, fixed: Mapping[str, Fixed], tensors: dict[str, TensorPlan]) -> None:
-    """Widen scales around sums so that every kernel rounds them alike (see exporter.quantize.sums)."""
+def align(widths: Widths, ties: Ties, fixed: Mapping[str, Fixed], tensors: dict[str, TensorPlan]) -> None:
+    """Widen int8 scales around sums so that every kernel rounds them alike (see exporter.quantize.sums)."""
     triples = []
-    for node in nodes:
-        if node.op_type not in {"Add", "Sub"}:
+    for node in widths.nodes:
+        if node.op_type not in {"Add", "Sub"} or widths.bits(node) != 8:
             continue
         follower = fused_activation(node)
         result = node.outputs[0] if _named(node.outputs[0]) in tensors or follower is None else follower.outputs[0]
-        names = [_named(v) for v in [*activation_inputs(node, OPS[node.op_type]), result]]
+        names = [widths.name(v, node) for v in [*activation_inputs(node, OPS[node.op_type]), result]]
         if len(names) == 3 and all(n in tensors for n in names):
             triples.append((ties.leader(names[0]), ties.leader(names[1]), ties.leader(names[2])))
     scales = {leader: _scale_of(tensors[leader]) for leader in ties.groups()}
-    for leader, scale in align_sums(triples, scales, [*fixed, *_clipped(nodes, ties)]).items():
+    for leader, scale in align_sums(triples, scales, [*fixed, *_clipped(widths, ties)]).items():
         share = 100 * (scale / scales[leader] - 1)
         for name in ties.groups()[leader]:
             old = tensors[name]
@@ -70,22 +57,22 @@ def align(nodes: Sequence[ir.Node], ties: Ties, fixed: Mapping[str, Fixed], tens
 
 
 def shared_scales(model: ir.Model, plan: Plan) -> list[tuple[list[str], bool]]:
-    """Activations of the plan in groups of one scale each, and whether that scale may be another one."""
-    nodes, ties, fixed = _planned(model, plan)
-    held = {*fixed, *_clipped(nodes, ties)}
+    """Activations of an int8 plan in groups of one scale each, and whether that scale may be another one."""
+    widths, ties, fixed = _planned(model, plan)
+    held = {*fixed, *_clipped(widths, ties)}
     return [(names, leader not in held) for leader, names in ties.groups().items()]
 
 
 def aligned(model: ir.Model, plan: Plan) -> Plan:
     """The plan with scales around sums widened, after activation scales have changed."""
-    nodes, ties, fixed = _planned(model, plan)
+    widths, ties, fixed = _planned(model, plan)
     tensors = dict(plan.tensors)
-    align(nodes, ties, fixed, tensors)
+    align(widths, ties, fixed, tensors)
     return replace(plan, tensors=tensors)
 
 
-def _planned(model: ir.Model, plan: Plan) -> tuple[list[ir.Node], Ties, dict[str, Fixed]]:
-    """The nodes that run on integers in this plan, and their groups."""
+def _planned(model: ir.Model, plan: Plan) -> tuple[Widths, Ties, dict[str, Fixed]]:
+    """The nodes that run on integers in this int8 plan, and their groups."""
     outside = {*plan.float_nodes, *plan.dynamic_nodes}
     planned = {name for name, tensor in plan.tensors.items() if tensor.role == "activation"}
     nodes = [
@@ -95,21 +82,20 @@ def _planned(model: ir.Model, plan: Plan) -> tuple[list[ir.Node], Ties, dict[str
         and graph.node_name(node) not in outside
         and any(is_float(v) for v in [*node.inputs, *node.outputs])
     ]
-    activations = {name: value for name, value in activations_of(nodes).items() if name in planned}
-    nodes = [n for n in nodes if _result(n, activations)]
-    ties, fixed = ties_of(nodes, activations)
-    return nodes, ties, fixed
+    grids = {name: grid for name, grid in Widths(nodes, {}).grids().items() if name in planned}
+    widths = Widths([n for n in nodes if _result(n, grids)], {})
+    return widths, *ties_of(widths, grids)
 
 
-def _result(node: ir.Node, activations: Mapping[str, ir.Value]) -> bool:
+def _result(node: ir.Node, activations: Mapping[str, Grid]) -> bool:
     follower = fused_activation(node)
     places = [*node.outputs, *([] if follower is None else follower.outputs)]
     return any(_named(v) in activations for v in places)
 
 
-def _clipped(nodes: Sequence[ir.Node], ties: Ties) -> set[str]:
+def _clipped(widths: Widths, ties: Ties) -> set[str]:
     """Leaders of what a Clip gives: it is dropped only while the grid ends at its bound."""
-    return {ties.leader(_named(node.outputs[0])) for node in nodes if node.op_type == "Clip"}
+    return {ties.leader(widths.name(n.outputs[0], n)) for n in widths.nodes if n.op_type == "Clip"}
 
 
 def _scale_of(tensor: TensorPlan) -> float:

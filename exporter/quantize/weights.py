@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -13,38 +12,46 @@ from exporter import graph, grid
 from exporter.errors import PlanError
 from exporter.ops import OPS, Op
 from exporter.ops.matmul import plain_gemm
+from exporter.quantize.regions import activation_inputs
 from exporter.quantize.schemes import initial_qparams, weight_scheme
+from exporter.quantize.widths import Widths
 from exporter.quantize.wishes import FLOAT_WEIGHTS, Wish
 from exporter.types import Grain, PerChannel, PerGroup, PerTensor, QParams, Scheme, TensorPlan
 
 __all__ = ["bias_of", "plan_constants", "plan_stored"]
 
 Floats = npt.NDArray[np.float32]
-_OPERAND = Scheme(8, symmetric=False)
+_OPERANDS = {8: Scheme(8, symmetric=False), 16: Scheme(16, symmetric=True)}
 _BIAS_LIMIT = float(2**30)  # keeps bias / (input scale x weight scale) well inside int32
 _LINEAR = frozenset({"Gemm", "MatMul"})
 _NEAREST_FROM = 7  # bits
 _FEWEST = 1024  # values of a table that is worth a scale
 
 
-def plan_constants(node: ir.Node, tensors: dict[str, TensorPlan], wish: Wish, *, samples: bool) -> None:
+def plan_constants(node: ir.Node, widths: Widths, tensors: dict[str, TensorPlan], wish: Wish, *, samples: bool) -> None:
     """Of one integer node, into ``tensors``, which holds its activations."""
-    row = OPS[node.op_type]
+    row, bits = OPS[node.op_type], widths.bits(node)
+    read = tensors.get(widths.name(activation_inputs(node, row)[0], node))  # none before a fused clamp
+    source = 1.0 if read is None or read.qparams is None else float(read.qparams.scale)
     for index, value in enumerate(node.inputs):
         array = graph.constant(value)
         if value is None or array is None or array.dtype != np.float32 or row.role(index) in {"static", "bias"}:
             continue
         name = _named(value)
-        if row.role(index) == "weight":
-            tensors[name] = _weight(node, name, array.astype(np.float32), tensors, wish, samples)
+        stack = node.op_type == "MatMul" and array.ndim > 2  # both operands of BATCH_MATMUL have one type
+        if row.role(index) == "weight" and not (bits == 16 and stack):
+            tensors[name] = _weight(node, name, array.astype(np.float32), source, wish, samples)
         else:
-            qparams = grid.qparams_from_range(array.min(), array.max(), _OPERAND)
+            qparams = grid.qparams_from_range(array.min(), array.max(), _OPERANDS[bits])
+            if name in tensors and tensors[name].qparams != qparams:
+                found = f"constant {name!r} is read by nodes with int8 and with int16 activations"
+                raise PlanError(found, "give all that read it the same activations")
             tensors[name] = TensorPlan(name, "weight", qparams, "constant operand: its own range")
     bias = bias_of(node)
     if bias is not None:
         weight_plan = tensors[_named(node.inputs[1])].qparams
         assert weight_plan is not None
-        qparams = grid.bias_qparams(_input_scale(node, tensors), _per_channel(weight_plan.scale, graph.constant(bias)))
+        qparams = grid.bias_qparams(source, _per_channel(weight_plan.scale, graph.constant(bias)))
         tensors[_named(bias)] = TensorPlan(_named(bias), "bias", qparams, "input scale x weight scale")
 
 
@@ -91,9 +98,7 @@ def _channel_axis(node: ir.Node, array: npt.NDArray[np.generic]) -> int:
     return row.weight_axis(node) % array.ndim
 
 
-def _weight(
-    node: ir.Node, name: str, array: Floats, tensors: Mapping[str, TensorPlan], wish: Wish, samples: bool
-) -> TensorPlan:
+def _weight(node: ir.Node, name: str, array: Floats, source: float, wish: Wish, samples: bool) -> TensorPlan:
     row = OPS[node.op_type]
     if isinstance(wish.granularity, int):
         found = f"node {graph.node_name(node)!r}: groups of {wish.granularity} with {wish.activations} activations"
@@ -108,7 +113,7 @@ def _weight(
     bias = bias_of(node)
     if bias is not None:
         top = np.abs(np.asarray(graph.constant(bias), np.float64))
-        floor = (top if qparams.scale.ndim else top.max()) / (_BIAS_LIMIT * _input_scale(node, tensors))
+        floor = (top if qparams.scale.ndim else top.max()) / (_BIAS_LIMIT * source)
         if (floor > qparams.scale).any():
             qparams = replace(qparams, scale=np.maximum(qparams.scale, floor).astype(np.float32))
             why += "; widened where the bias would not fit in int32"
@@ -150,12 +155,6 @@ def bias_of(node: ir.Node) -> ir.Value | None:
 def _per_channel(scale: Floats, bias: npt.NDArray[np.generic] | None) -> Floats:
     assert bias is not None
     return np.broadcast_to(scale, bias.shape).astype(np.float32) if scale.ndim else scale
-
-
-def _input_scale(node: ir.Node, tensors: Mapping[str, TensorPlan]) -> float:
-    qparams = tensors[_named(node.inputs[0])].qparams
-    assert qparams is not None
-    return float(qparams.scale)
 
 
 def _named(value: ir.Value | None) -> str:

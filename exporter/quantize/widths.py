@@ -1,0 +1,87 @@
+"""In how many bits each integer node computes, and which tensors two widths read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from exporter import graph
+from exporter.ops import OPS, Fixed, Rule
+from exporter.quantize.regions import activation_inputs, fused_activation
+from exporter.types import Scheme
+
+__all__ = ["ACTIVATIONS", "Grid", "Widths"]
+
+# int16 kernels take a zero point of 0 only
+ACTIVATIONS = {8: Scheme(8, symmetric=False), 16: Scheme(16, symmetric=True)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """A tensor in one width. readers: of a second grid, the names of the nodes that read it; of its own, nothing."""
+
+    value: ir.Value
+    bits: int
+    readers: tuple[str, ...] = ()
+
+
+class Widths:
+    """Integer nodes in graph order, and the bits of their activations by node name (8 where none are given).
+
+    A kernel reads and writes one width. A tensor has that of the node that makes it; of what comes from outside, the
+    widest that a node reads. Nodes that read it in another width read a second grid of it.
+    """
+
+    def __init__(self, nodes: Sequence[ir.Node], bits: Mapping[str, int]) -> None:
+        self.nodes = tuple(nodes)
+        self._bits = {id(node): bits.get(graph.node_name(node), 8) for node in nodes}
+        for node in nodes:
+            follower = self._fused(node)
+            if follower is not None:  # the kernel before it clamps
+                self._bits[id(follower)] = self._bits[id(node)]
+
+    def __contains__(self, node: ir.Node) -> bool:
+        return id(node) in self._bits
+
+    def bits(self, node: ir.Node) -> int:
+        """8 or 16."""
+        return self._bits[id(node)]
+
+    def rule(self, node: ir.Node) -> Rule:
+        """What its output's numbers look like."""
+        return OPS[node.op_type].rule(self.bits(node))
+
+    def own(self, value: ir.Value) -> int:
+        """Bits of the value's own grid."""
+        maker = value.producer()
+        if maker is not None and maker in self:
+            return self.bits(maker)
+        return max((self.bits(n) for n in graph.consumers(value) if n in self), default=8)
+
+    def name(self, value: ir.Value, node: ir.Node) -> str:
+        """Of the grid in which ``node`` reads or writes the value: the value's name where that is its own."""
+        assert value.name is not None  # the verifier holds this
+        bits = self.bits(node)
+        return value.name if bits == self.own(value) else f"{value.name}_int{bits}"
+
+    def grids(self) -> dict[str, Grid]:
+        """All that the nodes read and write, by name. What a fused Relu or Clip reads never exists as a tensor."""
+        found: dict[str, Grid] = {}
+        for node in self.nodes:
+            for value in [*activation_inputs(node, OPS[node.op_type]), *node.outputs]:
+                name, bits = self.name(value, node), self.bits(node)
+                if bits == self.own(value):
+                    found[name] = Grid(value, bits)
+                else:
+                    before = found[name].readers if name in found else ()
+                    found[name] = Grid(value, bits, tuple(dict.fromkeys([*before, graph.node_name(node)])))
+        for node in self.nodes:
+            if self._fused(node) is not None and not isinstance(self.rule(node), Fixed):
+                found.pop(self.name(node.outputs[0], node), None)
+        return found
+
+    def _fused(self, node: ir.Node) -> ir.Node | None:
+        follower = fused_activation(node)
+        return follower if follower is not None and follower in self else None
