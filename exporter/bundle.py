@@ -33,7 +33,7 @@ class TensorSpec:
     """An input or output as an artifact has it.
 
     permutation   ONNX axes in the artifact's order (NHWC: [0, 2, 3, 1]); None when they are the same
-    scale, zero_point  of an int8 input or output; None for float32
+    scale, zero_point  of an int8 or int16 input or output; None for float32
     """
 
     name: str

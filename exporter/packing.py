@@ -66,7 +66,7 @@ def _spec(value: ir.Value, plan: Plan, turned: bool) -> TensorSpec:
         shape = tuple(shape[axis] for axis in permutation)
     scale = zero_point = None
     tensor = plan.tensors.get(value.name)
-    if value.dtype == ir.DataType.INT8 and tensor is not None and tensor.qparams is not None:
+    if value.dtype in {ir.DataType.INT8, ir.DataType.INT16} and tensor is not None and tensor.qparams is not None:
         scale, zero_point = float(tensor.qparams.scale), int(tensor.qparams.zero_point)
     return TensorSpec(value.name, value.dtype.numpy().name, shape, permutation, scale, zero_point)
 

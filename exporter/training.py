@@ -38,6 +38,10 @@ def refuse(recipe: Recipe, *, trained: bool, calibrated: bool) -> None:
     """Raise for wishes of [prune] and [finetune] that do not go together."""
     quantize, method = recipe.quantize, recipe.prune.method
     stays = quantize.weights == quantize.activations == "float" and not quantize.override
+    widths = {quantize.activations, *(override.activations for override in quantize.override)}
+    if trained and recipe.finetune.epochs and "int16" in widths:
+        found = "finetune.data with int16 activations, which leave training nothing to win"
+        raise RecipeError(found, "leave it out, or set finetune.epochs = 0")
     if trained and stays and method is None:
         raise RecipeError("finetune.data with a model that stays in float", "set quantize.weights, or leave it out")
     if method == "channels" and not calibrated:

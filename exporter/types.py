@@ -225,6 +225,11 @@ class Plan:
 
     FORMAT = 2
 
+    def read(self, value: str, node: str) -> TensorPlan | None:
+        """The tensor that a node reads where its ONNX input is ``value``: that, or its second grid at a border."""
+        found = (b.tensor for b in self.borders if b.source == value and node in b.readers)
+        return next(found, self.tensors.get(value))
+
     def to_json(self) -> str:
         """Deterministic text; floats are written so that they read back to the same float32."""
         tensors = [_tensor_to_dict(t) for t in self.tensors.values()]

@@ -17,10 +17,18 @@ from targets.capabilities import Capability, buys_nothing
 
 __all__ = ["NoGain", "kind", "no_gains", "to_dict"]
 
+_WITHOUT = {
+    "onnxruntime": "ONNX Runtime computes 16-bit activations in float",
+    "tflite": "16-bit activations run in TFLite's reference kernels",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class NoGain:
-    """Nodes whose width makes them no faster in one runtime on one target; ``measured`` is the row that says so."""
+    """Nodes whose width makes them no faster in one runtime on one target; ``measured`` is the row that says so.
+
+    None: nobody measured int16 activations there, but no CPU has kernels for them.
+    """
 
     target: str
     runtime: str
@@ -29,7 +37,7 @@ class NoGain:
     activation_bits: int
     dynamic: bool
     nodes: tuple[str, ...]
-    measured: Capability
+    measured: Capability | None
 
     @property
     def width(self) -> str:
@@ -43,6 +51,8 @@ class NoGain:
     @property
     def reason(self) -> str:
         """What it is no faster than, and what was measured."""
+        if self.measured is None:
+            return f"slower than float: on a CPU {_WITHOUT[self.runtime]}"
         wider = "float" if self.weight_bits >= 8 else "8 bits"
         how = "instructions, in emulation" if self.measured.source == "instructions" else self.measured.source
         return f"no faster than {wider}: {self.measured.speed:.2f}x the speed of float ({how})"
@@ -62,7 +72,7 @@ def no_gains(model: ir.Model, plan: Plan, targets: Iterable[Target], runtimes: S
     for target, runtime in itertools.product(targets, runtimes):
         for (op, width), names in widths.items():
             row = buys_nothing(target, runtime, op, *width)
-            if row is not None:
+            if row is not None or width[1] == 16:
                 found.append(NoGain(target.name, runtime, op, *width, tuple(names), row))
     return found
 
@@ -90,7 +100,7 @@ def kind(node: ir.Node) -> str | None:
 def _width(node: ir.Node, plan: Plan) -> tuple[int, int, bool] | None:
     """Bits of weights and activations, and whether these are dynamic; None for weights that stay in float32."""
     source, weight = (value.name or "" if value is not None else "" for value in (_input(node, 0), _input(node, 1)))
-    planned, read = plan.tensors.get(weight), plan.tensors.get(source)
+    planned, read = plan.tensors.get(weight), plan.read(source, graph.node_name(node))
     if planned is None or planned.role != "weight":
         return None
     if planned.qparams is None:

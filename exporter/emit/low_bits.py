@@ -57,8 +57,8 @@ def place_weights(model: ir.Model, plan: Plan) -> None:
     """Rewrite, in place, whatever reads a weight of the plan."""
     writing = _Writing(model, plan)
     for tensor in plan.tensors.values():
-        if tensor.role != "weight" or tensor.qparams is None:
-            continue
+        if tensor.role != "weight" or tensor.qparams is None or tensor.qparams.scheme.bits > 8:
+            continue  # or an operand beside int16 activations, which stays as it is
         stored = model.graph.initializers.get(f"{tensor.name}_quantized")
         array = graph.constant(stored)
         if stored is None or array is None:

@@ -140,7 +140,8 @@ def _unlike(model: ir.Model, plan: Plan) -> Iterator[Cause]:
         if node.op_type not in {"Add", "Sub"}:
             continue
         tensors = [plan.tensors.get(value.name or "") if value is not None else None for value in node.inputs]
-        scales = [float(t.qparams.scale) for t in tensors if t is not None and t.qparams and t.role == "activation"]
+        grids = [t.qparams for t in tensors if t is not None and t.qparams and t.role == "activation"]
+        scales = [float(q.scale) for q in grids if q.scheme.bits <= 8]
         if len(scales) == 2 and max(scales) > _UNLIKE * min(scales):
             text = f"its addends have steps of {scales[0]:.3g} and {scales[1]:.3g}: the finer one is lost"
             yield Cause("unlike addends", str(node.outputs[0].name), text, 'passes = ["equalize"], or the Add in float')

@@ -26,7 +26,7 @@ def inspect_plan(path: Path) -> Inspection:
         path=str(path),
         kind="plan",
         size=path.stat().st_size,
-        schemes=tuple(scheme_of(tensor) for tensor in plan.tensors.values()),
+        schemes=tuple(map(scheme_of, [*plan.tensors.values(), *(border.tensor for border in plan.borders)])),
         float_nodes=tuple(FloatNode(name, "", why) for name, why in plan.float_nodes.items()),
     )
 

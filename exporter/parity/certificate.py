@@ -125,14 +125,15 @@ def _feeds(bundle: bundles.Bundle, limit: int) -> list[Feeds]:
 
 
 def _physical(feeds: Feeds, artifact: Mapping[str, Any]) -> dict[str, Array]:
-    """As the artifact takes them: permuted, quantized where its inputs are int8."""
+    """As the artifact takes them: permuted, quantized where its inputs are integers."""
     found = {}
     for spec in artifact["inputs"]:
         array = feeds[spec["name"]]
         if spec.get("permutation"):
             array = array.transpose(spec["permutation"])
         if spec.get("scale"):
-            array = np.clip(np.rint(array / np.float32(spec["scale"])) + spec["zero_point"], -128, 127)
+            limits = np.iinfo(spec["dtype"])
+            array = np.clip(np.rint(array / np.float32(spec["scale"])) + spec["zero_point"], limits.min, limits.max)
         found[spec["name"]] = np.ascontiguousarray(array, spec["dtype"])
     return found
 

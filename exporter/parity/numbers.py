@@ -48,7 +48,7 @@ def compare_numbers(plan: Plan, onnx_model: ir.Model, tflite: bytes) -> Numbers:
         tensors.setdefault(tensor.name, tensor)
     counts = {"activation": 0, "weight": 0, "bias": 0}
     integers, different, missing = 0, [], []
-    for planned in plan.tensors.values():
+    for planned in [*plan.tensors.values(), *(border.tensor for border in plan.borders)]:
         q = planned.qparams
         if q is None:
             continue

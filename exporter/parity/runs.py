@@ -22,7 +22,7 @@ from exporter.types import Plan
 __all__ = ["Trace", "closest", "compare_operators", "onnx_trace", "tapped_tflite"]
 
 Array = npt.NDArray[Any]
-Trace = Mapping[str, Array]  # int8 integers by name of the plan, samples along axis 0
+Trace = Mapping[str, Array]  # int8 or int16 integers by name of the plan, samples along axis 0
 _FLOAT_ONLY = "between float operators"
 _CONSTANT = "reads constants only"
 
@@ -31,7 +31,8 @@ def onnx_trace(model: ir.Model, plan: Plan, samples: Sequence[Mapping[str, Array
     """The integers of every planned activation as ONNX Runtime computes them, one sample after the other."""
     wide = model.clone()
     made = {v.name: v for node in wide.graph for v in node.outputs}
-    names = [n for n, t in plan.tensors.items() if t.role == "activation" and f"{n}_quantized" in made]
+    planned = [*plan.tensors.values(), *(border.tensor for border in plan.borders)]
+    names = [t.name for t in planned if t.role == "activation" and f"{t.name}_quantized" in made]
     names = [n for n in names if made[f"{n}_quantized"].producer().op_type == "QuantizeLinear"]  # type: ignore[union-attr]
     for name in names:
         if not made[f"{name}_quantized"].is_graph_output():
@@ -40,7 +41,7 @@ def onnx_trace(model: ir.Model, plan: Plan, samples: Sequence[Mapping[str, Array
     rows: dict[str, list[Array]] = {name: [] for name in names}
     for feeds in samples:
         for name, array in zip(names, session.run([f"{n}_quantized" for n in names], dict(feeds)), strict=True):
-            rows[name].append(array if array.dtype == np.int8 else (array.astype(np.int16) - 128).astype(np.int8))
+            rows[name].append((array.astype(np.int16) - 128).astype(np.int8) if array.dtype == np.uint8 else array)
     return {name: np.stack(parts) for name, parts in rows.items()}
 
 
@@ -68,7 +69,7 @@ def compare_operators(
         for which, tensor in enumerate(made):
             values[tensor] = [row[which] for row in results]
             name = plan_name.get(file.tensors[tensor].name)
-            if name is None or file.tensors[tensor].dtype != "int8":
+            if name is None or file.tensors[tensor].dtype not in {"int8", "int16"}:
                 if file.tensors[tensor].dtype == "float32":
                     skipped[_FLOAT_ONLY] += 1
                 continue
@@ -76,7 +77,7 @@ def compare_operators(
             expected = closest(trace[name], actual)
             if expected is None:
                 continue
-            apart = np.abs(actual.astype(np.int16) - expected)
+            apart = np.abs(actual.astype(np.int32) - expected)
             matched[name] = file.tensors[tensor].name
             found.append(
                 OperatorParity(

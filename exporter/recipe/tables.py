@@ -148,7 +148,11 @@ class Quantize(Table, frozen=True):
 
     weights: Annotated[Weights, _says("width or codebook of the weights")] = "int8"
     activations: Annotated[
-        Activations, _says("int8: from calibration; dynamic: int8, anew in each run; int16: refused, no kernel has it")
+        Activations,
+        _says(
+            "int8: from calibration; int16: the same, for NPUs and DSPs, on a CPU slower than float; dynamic: int8, "
+            "anew in each run"
+        ),
     ] = "int8"
     embeddings: Annotated[
         Literal["auto", "int8", "int4", "int2", "float16", "float"],
@@ -162,7 +166,7 @@ class Quantize(Table, frozen=True):
         Literal["minmax", "percentile", "mse", "entropy"], _says("how a range comes from what was seen")
     ] = "minmax"
     rounder: Annotated[Rounder, _says("how weights are rounded; auto: what serves their width best")] = "auto"
-    io: Annotated[Literal["float32", "int8"], _says("type of the artifacts' inputs and outputs")] = "float32"
+    io: Annotated[Literal["float32", "int8", "int16"], _says("type of the artifacts' inputs and outputs")] = "float32"
     keep_float: Annotated[list[str], _says("nodes that stay in float: name patterns (fnmatch)")] = []
     passes: Annotated[
         list[Literal["equalize", "smooth", "rotate"]],

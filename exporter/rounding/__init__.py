@@ -94,14 +94,14 @@ def with_bias_scales(model: ir.Model, plan: Plan) -> Plan:
         old = tensors.get((bias.name or "") if bias is not None else "")
         if old is None or old.role != "bias" or old.qparams is None:
             continue
-        source, weight = (_qparams(tensors, value) for value in node.inputs[:2])
+        source = plan.read((node.inputs[0].name or "") if node.inputs[0] is not None else "", graph.node_name(node))
+        read, weight = _qparams(source), _qparams(tensors.get((node.inputs[1].name or "") if node.inputs[1] else ""))
         scale = np.broadcast_to(weight.scale, old.qparams.scale.shape).astype(np.float32)
-        tensors[old.name] = replace(old, qparams=grid.bias_qparams(source.scale, scale))
+        tensors[old.name] = replace(old, qparams=grid.bias_qparams(read.scale, scale))
     return replace(plan, tensors=tensors)
 
 
-def _qparams(tensors: Mapping[str, TensorPlan], value: ir.Value | None) -> QParams:
-    assert value is not None
-    found = tensors[value.name or ""].qparams
-    assert found is not None
-    return found
+def _qparams(tensor: TensorPlan | None) -> QParams:
+    assert tensor is not None
+    assert tensor.qparams is not None
+    return tensor.qparams

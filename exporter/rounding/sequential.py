@@ -64,11 +64,13 @@ def sequential(
         if not rounding and layer.bias is None:
             continue
         moments = _moments(layer, wide, narrow, sources[done])
+        on_integers = layer.bias in tensors
+        read = rounded.plan.read(layer.source, graph.node_name(layer.node)) if on_integers else None
         if rounding:
-            qparams, made = _round(layer, weight, moments, tensor, tensors, layer_rounders[tensor.rounder])
+            qparams, made = _round(layer, weight, moments, tensor, read, layer_rounders[tensor.rounder])
             tensors[layer.weight] = replace(tensor, qparams=qparams)
             integers[layer.weight] = in_bytes(made, qparams.scheme)
-        _correct_bias(model, layer, moments, tensors, integers[layer.weight], biases)
+        _correct_bias(model, layer, moments, tensors, read, integers[layer.weight], biases)
         _write(quantized, layer, tensors, integers[layer.weight], biases)
     return Rounded(replace(rounded.plan, tensors=tensors), integers, biases)
 
@@ -145,7 +147,7 @@ def _round(
     weight: Floats,
     moments: Moments,
     tensor: TensorPlan,
-    tensors: Mapping[str, TensorPlan],
+    read: TensorPlan | None,
     rounder: LayerRounder,
 ) -> tuple[QParams, npt.NDArray[np.int32]]:
     assert tensor.qparams is not None
@@ -153,17 +155,15 @@ def _round(
     covariance = moments.covariance
     target = output_target(layer.matrix(weight.astype(np.float64)), covariance, moments.cross)
     qparams = grid.qparams_of_least_error(layer.tensor(target).astype(np.float32), scheme)
-    qparams = _widened(layer, qparams, tensors)
+    qparams = _widened(layer, qparams, read)
     scale = layer.spread(qparams.scale.astype(np.float64), scheme.grain)
     zero = layer.spread(qparams.zero_point, scheme.grain)
     return qparams, layer.tensor(rounder(target, covariance, scale, zero, scheme))
 
 
-def _widened(layer: Layer, qparams: QParams, tensors: Mapping[str, TensorPlan]) -> QParams:
+def _widened(layer: Layer, qparams: QParams, source: TensorPlan | None) -> QParams:
     """No scale so small that the bias does not fit in int32."""
-    bias = tensors.get(layer.bias or "")
-    source = tensors.get(layer.source)
-    if bias is None or source is None or source.qparams is None:
+    if source is None or source.qparams is None:
         return qparams
     array = graph.constant(layer.node.inputs[2])
     assert array is not None
@@ -177,6 +177,7 @@ def _correct_bias(
     layer: Layer,
     moments: Moments,
     tensors: dict[str, TensorPlan],
+    source: TensorPlan | None,
     integers: npt.NDArray[np.integer],
     biases: dict[str, Floats],
 ) -> None:
@@ -189,7 +190,7 @@ def _correct_bias(
     real = layer.matrix(grid.dequantize(integers, qparams).astype(np.float64))
     there = np.einsum("gok,gk->go", weight, moments.float_mean) - np.einsum("gok,gk->go", real, moments.mean)
     biases[layer.bias] = (_array(model, layer.bias) + there.reshape(-1)).astype(np.float32)
-    planned, source = tensors.get(layer.bias), tensors.get(layer.source)
+    planned = tensors.get(layer.bias)
     if planned is not None and planned.qparams is not None and source is not None and source.qparams is not None:
         scale = np.broadcast_to(qparams.scale, planned.qparams.scale.shape).astype(np.float32)
         tensors[layer.bias] = replace(planned, qparams=grid.bias_qparams(source.qparams.scale, scale))

@@ -26,7 +26,7 @@ def differences(manifest: Any, there: Any, here: Any) -> Any:
 
     there, here  "ARTIFACT/KIND.OUTPUT" -> array, of the device and of this machine; kind: evaluation or golden
     beyond       the sample that is furthest off, where that is more than the scheme's tolerance: one step of the
-                 output's scale for integer models, 1e-4 of the largest value for float ones
+                 output's scale for integer models, 1e-4 of the largest value for float ones and where steps are finer
     """
     found: Any = {}
     for artifact in manifest["artifacts"]:
@@ -65,8 +65,9 @@ def first_apart(there: Any, here: Any) -> Any:
 def _distance(a: Any, b: Any, scale: Any) -> Any:
     """Of each sample the largest difference, in tolerances."""
     rows, others = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (a, b))
-    if scale:
-        return np.abs(np.rint(rows / scale) - np.rint(others / scale)).max(1, initial=0) / _LSB
     largest = max(float(np.abs(others).max(initial=0)), 1e-12)
+    if scale:
+        tolerance = max(_LSB, _RELATIVE * largest / scale)
+        return np.abs(np.rint(rows / scale) - np.rint(others / scale)).max(1, initial=0) / tolerance
     apart = np.where(rows == others, 0.0, np.abs(rows - others))  # equal infinities are equal
     return np.nan_to_num(apart, nan=np.inf).max(1, initial=0) / (_RELATIVE * largest)

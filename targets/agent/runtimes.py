@@ -42,7 +42,8 @@ def _to_artifact(array: Any, spec: Any) -> Any:
         array = np.transpose(array, spec["permutation"])
     if spec.get("scale"):
         steps = np.rint(array / np.float32(spec["scale"])) + spec["zero_point"]
-        array = np.clip(steps, -128, 127)
+        limits = np.iinfo(spec["dtype"])
+        array = np.clip(steps, limits.min, limits.max)
     return np.ascontiguousarray(array, np.dtype(spec["dtype"]))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from exporter.errors import PlanError
 from exporter.quantize import make_plan
-from exporter.recipe import Override, Quantize
+from exporter.recipe import Quantize
 from exporter.types import PerChannel, PerTensor, Plan
 from tests.quantize.graphs import model_of, noise, stats_of
 
@@ -110,12 +110,3 @@ def test_plan_reads_back_from_json_exactly():
     assert Plan.from_json(plan.to_json()) == plan
     with pytest.raises(PlanError, match="not a plan"):
         Plan.from_json("{}")
-
-
-@pytest.mark.parametrize(
-    "wish", [Quantize(activations="int16"), Quantize(override=[Override("Conv", activations="int16")])]
-)
-def test_int16_is_refused_rather_than_planned_as_int8(wish):
-    model, feeds = _conv()
-    with pytest.raises(PlanError, match="is int16, with which neither"):
-        make_plan(model, stats_of(model, feeds), wish)

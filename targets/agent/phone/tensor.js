@@ -77,8 +77,9 @@ export function toArtifact(tensor, spec) {
   if (!spec.scale) return cast({data, shape}, spec.dtype);
   const out = new TYPES[spec.dtype](data.length);
   const scale = Math.fround(spec.scale);
+  const half = 2 ** (8 * out.BYTES_PER_ELEMENT - 1);
   for (let i = 0; i < data.length; i++) {
-    out[i] = Math.min(127, Math.max(-128, rint(Math.fround(data[i] / scale)) + spec.zero_point));
+    out[i] = Math.min(half - 1, Math.max(-half, rint(Math.fround(data[i] / scale)) + spec.zero_point));
   }
   return {data: out, shape};
 }
