@@ -68,12 +68,17 @@ def no_gains(model: ir.Model, plan: Plan, targets: Iterable[Target], runtimes: S
         op, width = kind(node), _width(node, plan)
         if op is not None and width is not None:
             widths.setdefault((op, width), []).append(graph.node_name(node))
-    found = []
+    found: list[NoGain] = []
+    unmeasured: dict[tuple[str, str, tuple[int, int, bool]], list[str]] = {}
     for target, runtime in itertools.product(targets, runtimes):
         for (op, width), names in widths.items():
             row = buys_nothing(target, runtime, op, *width)
-            if row is not None or width[1] == 16:
+            if row is not None:
                 found.append(NoGain(target.name, runtime, op, *width, tuple(names), row))
+            elif width[1] == 16:
+                unmeasured.setdefault((target.name, runtime, width), []).extend(names)
+    for (name, runtime, width), nodes in unmeasured.items():
+        found.append(NoGain(name, runtime, "all such", *width, tuple(nodes), None))
     return found
 
 

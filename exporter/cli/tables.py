@@ -59,7 +59,9 @@ def outcome(found: Outcome) -> list[RenderableType]:
         parts.append(removed(found.pruning))
     parts += [trained(history) for history in found.training]
     parts += findings([dataclasses.asdict(each) for each in found.findings])
-    parts += [*float_nodes(found.float_nodes), *no_gains(found.no_gains), *verdict(found.check)]
+    wide = any(each.activation_bits == 16 for each in found.no_gains)
+    parts += [] if wide and not found.float_nodes else float_nodes(found.float_nodes)
+    parts += [*no_gains(found.no_gains), *verdict(found.check)]
     parts.append(f"bundle  {found.bundle.path}")
     return [*parts, *([f"report  {found.report}"] if found.report else [])]
 

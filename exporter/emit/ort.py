@@ -48,12 +48,17 @@ def _bridge_edges(g: ir.Graph) -> None:
     """Between an int8 graph input or output and the uint8 inside: one DequantizeLinear -> QuantizeLinear pair."""
     for node in list(g):
         stored = node.inputs[0] if node.inputs else None
-        if node.op_type == "DequantizeLinear" and stored is not None and stored.is_graph_input():
+        if node.op_type == "DequantizeLinear" and stored is not None and _edge(stored, stored.is_graph_input()):
             _pair_after(g, node, node.outputs[0], [(u.node, u.idx) for u in node.outputs[0].uses()])
-        if node.op_type == "QuantizeLinear" and node.outputs[0].is_graph_output():
+        if node.op_type == "QuantizeLinear" and _edge(node.outputs[0], node.outputs[0].is_graph_output()):
             real = node.inputs[0]
             assert real is not None
             _pair_after(g, node, real, [(node, 0)], before=True)
+
+
+def _edge(stored: ir.Value, outside: bool) -> bool:
+    """int16 ones have the same type inside."""
+    return outside and stored.dtype == ir.DataType.INT8
 
 
 def _pair_after(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import onnx
 
-from exporter.ops import OPS, Fixed, Float, Free, Op, Same
+from exporter.ops import OPS, Fixed, Float, Free, Op, Rule, Same
 from tests.node_suite.runner import Result, load_cases, run_cases
 
 __all__ = ["document"]
@@ -29,11 +29,12 @@ runs is not limited by this table: an operator without a TFLite form is still ex
 ## What is translated
 
 *int8*: **yes**: integer kernels in both runtimes rescale it; **passes**: integers go through unchanged; **fixed**: the
-TFLite kernel sets the output's scale and zero point; **float**: a float island, with its reason. *Cases*: those of the
-node suite for this operator that pass, of all.
+TFLite kernel sets the output's scale and zero point; **float**: a float island, with its reason. *int16*: the
+same among int16 activations, which TFLite alone computes in integers; empty: a float island. *Cases*: those of the node
+suite for this operator that pass, of all.
 
-| operator | how | element types | int8 | cases |
-| --- | --- | --- | --- | --- |
+| operator | how | element types | int8 | int16 | cases |
+| --- | --- | --- | --- | --- | --- |
 """
 _REFUSED = """
 ## What is refused, and why
@@ -79,11 +80,16 @@ def _row(row: Op, found: Sequence[Result]) -> str:
     how = " ".join((row.lower.__doc__ or "").split("\n\n")[0].split()).rstrip(".")
     passed = sum(r.status == "passed" for r in found)
     cases = f"{passed} of {len(found)}" if found else ""
-    return f"| {row.type} | {how} | {', '.join(row.types)} | {_int8(row)} | {cases} |\n"
+    return f"| {row.type} | {how} | {', '.join(row.types)} | {_rule(row.int8)} | {_int16(row)} | {cases} |\n"
 
 
-def _int8(row: Op) -> str:
-    match row.int8:
+def _int16(row: Op) -> str:
+    rule = row.rule(16)
+    return "" if isinstance(rule, Float) else _rule(rule)
+
+
+def _rule(rule: Rule) -> str:
+    match rule:
         case Free():
             return "yes"
         case Same():
