@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 
+import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
@@ -19,7 +20,7 @@ from exporter.ops.expansion import expand, rows_by_name
 __all__ = ["folded"]
 
 _DEEPEST = 8  # definitions within definitions, loops within loops
-_MOVES = frozenset({"Transpose", "Reshape", "Identity"})
+_MOVES = frozenset({"Transpose", "Reshape", "Identity", "Cast"})
 
 
 def folded(model: ir.Model, batch: int) -> tuple[ir.Model, bool]:
@@ -83,7 +84,8 @@ def _infer_by_row(g: ir.Graph) -> bool:
 
 
 def _turn_constants(g: ir.Graph) -> None:
-    """Large constants behind Transpose and Reshape: another view of the same memory, whatever their size."""
+    """Large constants behind Transpose and Reshape: another view of the same memory, whatever their size. Those of
+    float16 are widened: the emitter narrows them again."""
     for node in list(g):
         array = graph.constant(node.inputs[0]) if node.op_type in _MOVES and node.domain == "" else None
         if array is None or array.size <= LARGEST or node.outputs[0].is_graph_output():
@@ -95,6 +97,10 @@ def _turn_constants(g: ir.Graph) -> None:
             if target is None:
                 continue
             turned = array.reshape(target)
+        elif node.op_type == "Cast":
+            if array.dtype != np.float16 or node.attributes.get_int("to", 0) != ir.DataType.FLOAT:
+                continue
+            turned = array.astype(np.float32)
         else:
             turned = array
         name = graph.fresh_name(g, f"{node.outputs[0].name}_constant")

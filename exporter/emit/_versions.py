@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from exporter.ops.lowering import Operator, Tensor
 
 __all__ = ["version_of"]
@@ -41,6 +43,8 @@ def version_of(operator: Operator) -> int:
         return _weighted(operator.code, weight, version, hybrid=weight.quant is not None and source.quant is None)
     if operator.code == "DEQUANTIZE":
         quant = tensors[0].quant
+        if tensors[0].dtype == np.float16:
+            return 3
         return 5 if quant is not None and quant.axis is not None else version
     if operator.code == "EMBEDDING_LOOKUP":
         return _LOOKUPS.get(tensors[1].dtype.name, 1)

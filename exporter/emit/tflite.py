@@ -16,6 +16,7 @@ from exporter.content import Content
 from exporter.emit._batch import Affine, Sized, Spread
 from exporter.emit._bias import fuse_bias
 from exporter.emit._edges import clamp_after, quant_of, runs_on_integers
+from exporter.emit._half import asks_for_halves, with_halves
 from exporter.emit._lean import live
 from exporter.emit._refine import refine
 from exporter.emit._runtime import Following
@@ -66,6 +67,8 @@ def translate(
         emitter.run()
         name = model.graph.name or "main"
         operators = live(emitter.program.operators, [t for _, t in emitter.outputs])
+        if asks_for_halves(model):
+            operators = with_halves(operators, emitter.program)
         regions.append(Region(name, operators, emitter.inputs, emitter.outputs, signature))
     return _flatbuffer.serialize(regions)
 
