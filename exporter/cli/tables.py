@@ -388,15 +388,21 @@ def law(found: Law) -> RenderableType:
 
 def search(found: Search) -> list[RenderableType]:
     """The plan against uniform widths, and what each layer got."""
-    table = _table("plan", "weights", "divergence", "metric", right=("weights", "divergence", "metric"))
+    figures = ("weights", "rounded apart", "as exported", "metric")
+    table = _table("plan", *figures, right=figures)
     rows = {f"all {width}": point for width, point in found.uniform.items()} | {"found": found.best}
     for name, point in sorted(rows.items(), key=lambda row: (row[1].bytes, row[0])):
-        table.add_row(name, _size(point.bytes), _number(point.divergence, 5), _number(point.metric, 2))
+        made = (
+            ("", "")
+            if point.shipped is None
+            else (_number(point.shipped.divergence, 5), _number(point.shipped.metric, 2))
+        )
+        table.add_row(name, _size(point.bytes), _number(point.divergence, 5), *made)
     layers = _table("layer", "values", "width", *(f"alone at {w}" for w in found.uniform))
     for layer, width in zip(found.layers, found.best.widths, strict=True):
         alone = [_number(layer.choices[w].alone.divergence, 5) for w in found.uniform]
         layers.add_row(layer.weight, f"{layer.values:,}", width, *alone)
-    note = "metric: of the float graph with these weights; kbit export measures files"
+    note = "divergence from the float model, on calibration samples; metric: as exported, on evaluation samples"
     return [layers, table, f"budget {_size(found.budget)}, {len(found.points)} plans compared", note]
 
 

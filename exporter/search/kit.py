@@ -21,7 +21,8 @@ from exporter import graph, grid
 from exporter.data import Dataset
 from exporter.errors import DataError
 from exporter.files import replacing
-from exporter.quantize import make_plan
+from exporter.quantization import quantize
+from exporter.quantize import apply, make_plan
 from exporter.recipe import Quantize, Recipe, from_dict, to_dict, with_overrides
 from exporter.reference import divergence, session
 from exporter.rounding import LAYER_ROUNDERS, WEIGHT_ROUNDERS
@@ -32,7 +33,7 @@ from exporter.threads import one_blas_thread
 from exporter.types import QParams, TensorPlan
 from targets.agent import metrics
 
-__all__ = ["layer_names", "round_layer", "score", "write_kit"]
+__all__ = ["layer_names", "round_layer", "score", "score_shipped", "write_kit"]
 
 _ROWS = 32
 _POSITIONS = 1 << 13  # output positions of a layer that its moments are taken over
@@ -209,12 +210,37 @@ def score(folder: str, widths: Mapping[str, str], which: str) -> list[float | No
     kit = _open(folder)
     outputs = _run(_with(kit, widths), kit.feeds(which))
     exact = _float_outputs(folder, which)
-    labels = kit.arrays[which].get("labels!")
+    return [_divergence(kit, exact, outputs), _metric(kit, outputs, which)]
+
+
+@one_blas_thread
+def score_shipped(folder: str, widths: Mapping[str, str]) -> list[float | None]:
+    """As ``score``, of the network as kbit export makes it with these widths: activations quantized, and layers rounded
+    one after the other where the rounder does so. Divergence on the calibration samples, metric on those of evaluation.
+    """
+    kit = _open(folder)
+    wishes = kit.recipe.quantize
+    chosen = [{"match": name.replace("[", "[[]"), "weights": width} for name, width in widths.items()]
+    changes = {"quantize.override": [*(to_dict(each) for each in wishes.override), *chosen], "quantize.passes": []}
+    feeds = kit.feeds("calibration")
+    found = quantize(kit.model, with_overrides(kit.recipe, changes).quantize, lambda: iter(feeds))
+    shipped = apply(found.model, found.rounded)
+    outputs = _run(shipped, feeds, optimize=False)  # integer kernels differ by processor
     metric = None
-    if labels is not None and kit.recipe.data.metric in metrics.METRICS:
-        metric = float(metrics.score(kit.recipe.data.metric, outputs, labels[: len(outputs)]))
-    classes = kit.recipe.data.metric in {"top1", "top5"}
-    return [divergence(exact, outputs, classes=classes), metric]
+    if "evaluation" in kit.arrays:
+        metric = _metric(kit, _run(shipped, kit.feeds("evaluation"), optimize=False), "evaluation")
+    return [_divergence(kit, _float_outputs(folder, "calibration"), outputs), metric]
+
+
+def _divergence(kit: _Kit, exact: npt.NDArray[np.float64], outputs: npt.NDArray[np.float64]) -> float:
+    return divergence(exact, outputs, classes=kit.recipe.data.metric in {"top1", "top5"})
+
+
+def _metric(kit: _Kit, outputs: npt.NDArray[np.float64], which: str) -> float | None:
+    labels = kit.arrays[which].get("labels!")
+    if labels is None or kit.recipe.data.metric not in metrics.METRICS:
+        return None
+    return float(metrics.score(kit.recipe.data.metric, outputs, labels[: len(outputs)]))
 
 
 @lru_cache(maxsize=4)
@@ -223,8 +249,8 @@ def _float_outputs(folder: str, which: str) -> npt.NDArray[np.float64]:
     return _run(kit.model, kit.feeds(which))
 
 
-def _run(model: ir.Model, feeds: Sequence[Mapping[str, Array]]) -> npt.NDArray[np.float64]:
-    opened = session(model, threads=1)  # one thread: the same sums on every machine
+def _run(model: ir.Model, feeds: Sequence[Mapping[str, Array]], *, optimize: bool = True) -> npt.NDArray[np.float64]:
+    opened = session(model, threads=1, optimize=optimize)  # one thread: the same sums on every machine
     name = opened.get_outputs()[0].name
     return np.concatenate([opened.run([name], dict(batch))[0] for batch in feeds]).astype(np.float64)
 

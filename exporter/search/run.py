@@ -1,8 +1,9 @@
-"""The search: measure each layer alone, spread the budget, then improve the plan as a whole while that helps."""
+"""The search: measure each layer alone, spread the budget, improve the plan as a whole, and let the best be made."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +17,7 @@ from exporter.journal import Journal
 from exporter.preparing import condition
 from exporter.recipe import Recipe
 from exporter.search.allocate import allocate
-from exporter.search.kit import layer_names, round_layer, score, write_kit
+from exporter.search.kit import layer_names, round_layer, score, score_shipped, write_kit
 from exporter.search.types import Budget, Choice, Layer, Point, Score
 from exporter.subject import Subject
 from exporter.workers import open_executor
@@ -30,6 +31,7 @@ _BITS: Mapping[str, float] = {
 _BUDGETS = 7  # between the narrowest and the widest plan
 _ROUNDS = 4
 _JUDGED = 8  # points of the front, evenly spread, whose metric is measured
+_GROWTHS = (0.0, 1.0, 2.0, 3.0, 4.0)  # of a layer's cost from the first to the last, as a power of e
 _SHY = (0.0, 0.5, 1.0, 2.0, 4.0)  # what a changed layer costs extra, in medians of the changes
 
 
@@ -125,11 +127,16 @@ def search(
         alone = [[layer.choices[w].alone.divergence for w in bits] for layer in layers]
         spread = [plan for each in [limit, *steps] if (plan := plans.spread(alone, each)) is not None]
         plans.measure("plans by layers", spread)
-        best = _improved(plans, limit)
+        finalists = [
+            _improved(plans, limit),
+            *plans.measure("plans by layers and depth", _by_depth(plans, alone, limit)),
+        ]
+        best, shipped = _shipped(measured, plans, finalists, uniform.values(), limit)
         front = _front(plans.known.values())
         some = front[:: -(-len(front) // _JUDGED)]
         shown = list(dict.fromkeys([best, *some, *uniform.values()]))
         judged = dict(zip(shown, _judged(measured, plans, shown, subject.evaluation is not None), strict=True))
+    judged = {point: replace(judged[point], shipped=shipped.get(point.widths)) for point in judged}
     found = Search(
         layers,
         limit,
@@ -214,6 +221,31 @@ def _improved(plans: _Plans, budget: int) -> Point:
         if best_known() == now:
             break
     return best_known()
+
+
+def _by_depth(plans: _Plans, alone: Sequence[Sequence[float]], budget: int) -> list[tuple[str, ...]]:
+    """Plans by what each layer alone costs, if that counts the more the later it is.
+
+    Rounded one after the other, layers make up for the errors of those before them, for the last ones nobody does.
+    """
+    last = max(len(alone) - 1, 1)
+    found = []
+    for growth in _GROWTHS:
+        costs = [[cost * math.exp(growth * i / last) for cost in row] for i, row in enumerate(alone)]
+        found.append(plans.spread(costs, budget))
+    return [plan for plan in dict.fromkeys(found) if plan is not None]
+
+
+def _shipped(
+    measured: _Measured, plans: _Plans, finalists: Sequence[Point], uniform: Iterable[Point], budget: int
+) -> tuple[Point, Mapping[tuple[str, ...], Score]]:
+    """The best of the finalists and the uniform plans within the budget, each made as kbit export makes it."""
+    points = list({point.widths: point for point in [*finalists, *uniform] if point.bytes <= budget}.values())
+    questions = [(plans.named(point.widths),) for point in points]
+    scores = [Score(*each) for each in measured.ask("finalists, rounded for export", score_shipped, questions)]
+    shipped = {point.widths: each for point, each in zip(points, scores, strict=True)}
+    best = min(points, key=lambda point: (shipped[point.widths].divergence, point.bytes, point.widths))
+    return best, shipped
 
 
 def _front(points: Iterable[Point]) -> list[Point]:

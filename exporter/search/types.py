@@ -44,12 +44,17 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A whole plan: a width for each layer, in the order of the layers. metric: on the evaluation samples."""
+    """A whole plan: a width for each layer, in the order of the layers. metric: on the evaluation samples.
+
+    divergence, metric  of layers rounded for themselves, activations in float
+    shipped             of the network as kbit export makes it, for plans that were rounded so
+    """
 
     widths: tuple[str, ...]
     bytes: int
     divergence: float
     metric: float | None = None
+    shipped: Score | None = None
 
 
 @dataclass(frozen=True, slots=True)

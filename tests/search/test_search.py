@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 
 from exporter.cli import main
 from exporter.errors import KbitError
-from exporter.recipe import Recipe, from_dict, read_recipe
+from exporter.quantization import quantize
+from exporter.quantize import apply
+from exporter.recipe import Override, Quantize, Recipe, from_dict, read_recipe
+from exporter.reference import divergence
 from exporter.search import Budget, Search, search
 from exporter.search.allocate import allocate
 from exporter.subject import Source, Subject, open_subject
@@ -81,8 +84,21 @@ def test_the_plan_holds_the_budget_and_beats_uniform_widths(whole: Path) -> None
     result = body(whole)
     best, uniform = result["best"], result["uniform"]["int3"]
     assert best["bytes"] <= result["budget"] == uniform["bytes"]
-    assert best["divergence"] < 0.7 * uniform["divergence"]
+    assert best["shipped"]["divergence"] < 0.7 * uniform["shipped"]["divergence"]
     assert len(set(best["widths"])) > 1
+    assert result["uniform"]["int4"]["shipped"] is None, "only what fits is made"
+
+
+def test_what_is_chosen_by_is_what_export_makes(folder: Path, whole: Path) -> None:
+    result, (recipe, subject) = body(whole), opened(folder)
+    best = result["best"]
+    overrides = [Override(match=f"w{i + 1}", weights=width) for i, width in enumerate(best["widths"])]
+    model = subject.prepared()
+    made = quantize(model, Quantize(override=overrides, observer=recipe.quantize.observer), subject.batches(32))
+    images = np.load(folder / "calib.npz")["image"]
+    exact, found = (run(graph, {"image": images})["y"] for graph in (model, apply(made.model, made.rounded)))
+    expected = divergence(exact.astype(np.float64), found.astype(np.float64), classes=True)
+    assert best["shipped"]["divergence"] == pytest.approx(expected, rel=0.05)
 
 
 def test_each_layer_is_measured_alone(whole: Path) -> None:
