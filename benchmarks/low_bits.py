@@ -3,6 +3,7 @@
 python -m benchmarks.low_bits accuracy [--nets resnet20 resnet32] [--widths int8 int4 int3 int2]
 python -m benchmarks.low_bits rounders [--nets resnet20] [--widths int4 int3 int2] [--rounders nearest mse …]
 python -m benchmarks.low_bits latency  [--nets resnet20 resnet32] [--widths int4 int3 int2]
+python -m benchmarks.low_bits activations [--nets resnet20] [--widths int8 int4]
 
 520 calibration images, int8 activations, all layers, no training; 2,000 test images. Everything else is the default.
 s: wall time of calibration, planning and rounding; CPU s: of all threads, whatever else the machine does.
@@ -69,13 +70,15 @@ def files(net: str, folder: Path, wishes: Quantize, *, smallest: bool = False) -
     return onnx, tflite, seconds
 
 
+def classes(path: Path) -> np.ndarray:
+    """The class of each of the 2,000 test images."""
+    run = _runner(path)
+    return np.array([run(image[None]).argmax() for image in cifar10("cifar10_test2000.npz")[0]])
+
+
 def score(path: Path) -> float:
     """Top-1 on the 2,000 test images, in per cent."""
-    images, labels = cifar10("cifar10_test2000.npz")
-    run = onnx_runner(path) if path.suffix == ".onnx" else tflite_runner(path)
-    return float(
-        100 * np.mean([run(image[None]).argmax() == label for image, label in zip(images, labels, strict=True)])
-    )
+    return float(100 * np.mean(classes(path) == cifar10("cifar10_test2000.npz")[1]))
 
 
 def accuracy(nets: list[str], widths: list[str], folder: Path) -> None:
@@ -130,24 +133,59 @@ def latency(nets: list[str], widths: list[str], folder: Path) -> None:
     print(table(head, rows))
 
 
+def activations(nets: list[str], widths: list[str], folder: Path) -> None:
+    """int8 and int16 activations: top-1, agreement of the two files and with float, latency against float in turns."""
+    images, labels = cifar10("cifar10_test2000.npz")
+    rows = []
+    for net in nets:
+        bare = {"onnx": folder / "float.onnx", "tflite": folder / "float.tflite"}
+        bare["onnx"].write_bytes(ir.to_proto(emit_onnx(prepared(net))).SerializeToString())
+        bare["tflite"].write_bytes(emit_tflite(prepared(net), channels_last=True))
+        real = classes(bare["onnx"])
+        rows.append([net, "float", "float", *[f"{100 * np.mean(real == labels):.2f}"] * 2, "", "", "", "1.00", "1.00"])
+        for width, read in [(w, a) for w in widths for a in ("int8", "int16")]:
+            onnx, tflite, _ = files(net, folder / net / f"{width}-{read}", Quantize(width, read))  # type: ignore[arg-type]
+            found = [classes(onnx), classes(tflite)]
+            tops = [f"{100 * np.mean(each == labels):.2f}" for each in found]
+            same = f"{100 * np.mean(found[0] == found[1]):.2f}"
+            close = [f"{100 * np.mean(each == real):.2f}" for each in found]
+            times = [f"{_against(bare[made.suffix[1:]], made, images[:1]):.2f}" for made in (onnx, tflite)]
+            print(net, width, read, *tops, same, *close, *times, file=sys.stderr, flush=True)
+            rows.append([net, width, read, *tops, same, *close, *times])
+    both = ("ONNX Runtime", "TFLite")
+    said = [f"{what}, {runtime}" for what in ("top-1", "class as float", "latency / float") for runtime in both]
+    head = ["net", "weights", "activations", *said[:2], "same class", *said[2:]]
+    print(table(head, rows))
+
+
+def _against(plain: Path, made: Path, image: Any) -> float:
+    """Latency of a file over that of the float one, in turns."""
+    return 1 / interleaved(*[_call(_runner(p), image) for p in (plain, made)], rounds=20, calls=5, warmup=5)[2]
+
+
+def _runner(path: Path) -> Any:
+    return onnx_runner(path) if path.suffix == ".onnx" else tflite_runner(path)
+
+
 def _call(run: Any, image: Any) -> Any:
     return lambda: run(image)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=["accuracy", "rounders", "latency"])
+    parser.add_argument("what", choices=["accuracy", "rounders", "latency", "activations"])
     parser.add_argument("--nets", nargs="+", choices=list(NETS))
     parser.add_argument("--widths", nargs="+")
     parser.add_argument("--rounders", nargs="+", choices=ROUNDERS, default=list(ROUNDERS))
     given = parser.parse_args()
-    nets = given.nets or (["resnet20"] if given.what == "rounders" else list(NETS))
-    widths = given.widths or (["int8"] if given.what == "accuracy" else []) + ["int4", "int3", "int2"]
+    nets = given.nets or (["resnet20"] if given.what in {"rounders", "activations"} else list(NETS))
+    few = ["int4"] if given.what == "activations" else ["int4", "int3", "int2"]
+    widths = given.widths or (["int8"] if given.what in {"accuracy", "activations"} else []) + few
     with tempfile.TemporaryDirectory() as name:
         if given.what == "rounders":
             rounders(nets, widths, Path(name), given.rounders)
         else:
-            {"accuracy": accuracy, "latency": latency}[given.what](nets, widths, Path(name))
+            {"accuracy": accuracy, "latency": latency, "activations": activations}[given.what](nets, widths, Path(name))
     print(f"\n{machine('onnxruntime', 'ai-edge-litert', 'numpy')}")
 
 

@@ -47,6 +47,7 @@ CASES = {
     "int8, smooth": Quantize(passes=["smooth"]),
     "int8, rotate": Quantize(passes=["rotate"]),
     "int8, dynamic": Quantize(activations="dynamic"),
+    "int8, int16 activations": Quantize(activations="int16"),
     "int4 by 32, tables int4": Quantize(weights="int4", activations="dynamic", granularity=32),
 }
 

@@ -63,8 +63,9 @@ def certify(
     operators, parts_at, skipped = _operators(plan, model, data, ours[:_TRACED], theirs[:_TRACED])
     progress("parity: whole", 0, None)
     output = bundle.manifest["outputs"][0]
-    name, scale = output["name"], output.get("scale")
+    name = output["name"]
     base = _run_onnx(model, ours, name, optimize=True)
+    scale = output.get("scale") if base.dtype.kind == "f" else 1.0  # an integer output counts steps itself
     turned = next((o.get("permutation") for o in artifacts["tflite"]["outputs"] if o["name"] == name), None)
     spreads = {}
     if others:

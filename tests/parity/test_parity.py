@@ -129,3 +129,24 @@ def test_a_feature_map_flattened_channels_last_is_the_same_numbers() -> None:
     trace = onnx_trace(emit_onnx(quantized), plan, samples)
     operators, _, _ = compare_operators(open_parts(data), data, trace, turned)
     assert {o.code: o.equal for o in operators}["FULLY_CONNECTED"] == 1
+
+
+@pytest.mark.parametrize("kind", ["int8", "int16"])
+def test_integer_outputs_are_compared_in_their_own_steps(tmp_path: Path, kind: str) -> None:
+    """And with int16 the whole bundle goes through checker, certificate and report."""
+    samples = np.random.default_rng(1).standard_normal((40, 3, 8, 8)).astype(np.float32)
+    data = {"image": samples, "labels": np.arange(40) % 4}
+    keys = {"calibration": {"image": samples}, "evaluation": data, "activations": kind, "io": kind}
+    made = exporter.export(small_model(tmp_path / "small.onnx"), out=tmp_path / "out", **keys)
+    artifacts = {a["name"]: a for a in made.manifest["artifacts"]}
+    for name in ("onnxruntime", "tflite"):
+        assert {t["dtype"] for t in (*artifacts[name]["inputs"], *artifacts[name]["outputs"])} == {kind}
+    body = json.loads((made.path / "parity.json").read_text())
+    assert body["numbers"]["different"] == []
+    assert body["operators"]
+    assert sum(body["whole"]["steps"][:3]) == 1, "no output is more than two steps apart"
+    check = json.loads((made.path / "check.json").read_text())
+    assert check["passed"]
+    assert check["agreement"]["top1"] == 1
+    gains = json.loads((made.path / "analysis.json").read_text())["no_gains"]
+    assert any(each["activation_bits"] == 16 and "float" in each["reason"] for each in gains) == (kind == "int16")
