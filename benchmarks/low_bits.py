@@ -160,7 +160,7 @@ def activations(nets: list[str], widths: list[str], folder: Path) -> None:
 
 def _against(plain: Path, made: Path, image: Any) -> float:
     """Latency of a file over that of the float one, in turns."""
-    return 1 / interleaved(*[_call(_runner(p), image) for p in (plain, made)], rounds=20, calls=5, warmup=5)[2]
+    return 1 / interleaved(*[_call(_runner(p), image) for p in (plain, made)], rounds=40, calls=5, warmup=5)[2]
 
 
 def _runner(path: Path) -> Any:

@@ -62,6 +62,7 @@ _WIDTHS: Mapping[tuple[str, str], tuple[int, int, bool]] = {
     ("int8", "int8"): (8, 8, False),
     ("int4", "int8"): (4, 8, False),
     ("int2", "int8"): (2, 8, False),
+    ("int8", "int16"): (8, 16, False),
     ("int8", "dynamic"): (8, 8, True),
     ("int4", "dynamic"): (4, 8, True),
     ("int8", "float"): (8, 0, False),

@@ -32,7 +32,7 @@ class Stored:
         """How the node may keep its weight, which is quantized so."""
         stored = _stored(node)
         array = graph.constant(stored)
-        if stored is None or array is None or quant is None or not _fits(node, array):
+        if stored is None or array is None or quant is None or array.dtype == np.int16 or not _fits(node, array):
             return Storage()
         few = stored.name in self.few or array.dtype.name in _NARROW
         dynamic = stored.name in self.dynamic and not quant.zero_point.any()

@@ -58,7 +58,8 @@ def _filler(ctx: Lowering, tensor: Tensor) -> Tensor | None:
     if tensor.quant is None:
         return carried(ctx, ctx.program.constant(number.reshape(())))
     stored = np.rint(float(number.item()) / float(tensor.quant.scale)) + int(tensor.quant.zero_point)
-    return ctx.program.constant(np.asarray(np.clip(stored, -128, 127), np.int8), tensor.quant)
+    limits = np.iinfo(tensor.dtype)
+    return ctx.program.constant(np.asarray(np.clip(stored, limits.min, limits.max), tensor.dtype), tensor.quant)
 
 
 def _gathered(ctx: Lowering, tensor: Tensor, widths: Sequence[tuple[int, int]], mode: str, result: Tensor) -> None:

@@ -39,12 +39,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """name -> folder: "int8", "float", and "int8 io", all of one CNN trained here on real digits."""
+    """name -> folder: "int8", "float", "int8 io" and "int16 io", all of one CNN trained here on real digits."""
     digits = load_digits()
     images, labels = digits.images.astype(np.uint8)[..., None], digits.target.astype(np.uint8)
     net = _trained(images[:TRAIN], labels[:TRAIN])
     made: dict[str, Path] = {}
-    keys = {"int8": {}, "float": {"weights": "float", "activations": "float"}, "int8 io": {"io": "int8"}}
+    keys = {"int8": {}, "float": {"weights": "float", "activations": "float"}, "int8 io": {"io": "int8"},
+            "int16 io": {"activations": "int16", "io": "int16"}}  # fmt: skip
 
     def get(name: str) -> Path:
         if name not in made:

@@ -168,6 +168,7 @@ SPECS = [
     {"dtype": "float32", "permutation": [0, 2, 3, 1]},
     {"dtype": "int8", "permutation": [0, 2, 3, 1], "scale": 0.0078125, "zero_point": -128},
     {"dtype": "int8", "permutation": None, "scale": 0.013, "zero_point": 3},
+    {"dtype": "int16", "permutation": [0, 2, 3, 1], "scale": 0.000025, "zero_point": 0},
 ]
 
 

@@ -35,6 +35,7 @@ CASES = _CASES | {
     "resize linear": "{ " + LEAD + 'y = Resize<mode="linear">(a, , scales) }',
     "split": "{ " + LEAD + "p, q = Split<axis=1, num_outputs=2>(a) y = Mul(p, q) }",
     "space to depth": "{ " + LEAD + "y = SpaceToDepth<blocksize=2>(a) }",
+    "pad with a number": "{ " + LEAD + "y = Pad(a, edges, half) }",
     "pad with reflections": "{ " + LEAD + 'y = Pad<mode="reflect">(a, edges) }',
     "tile": "{ " + LEAD + "y = Tile(a, twice) }",
     "gather": "{ " + LEAD + "y = Gather<axis=1>(a, picked) }",
@@ -47,6 +48,7 @@ STEPS = {"tanh": 4, "softmax": 3, "mul": 2, "sub": 3, "conv, relu6": 2}
 ARRAYS = int8.ARRAYS | {
     "c5": int8.noise(5),
     "stack": int8.noise(8, 8, 8),
+    "half": np.float32(0.5),
     "edges": np.array([0, 0, 2, 1, 0, 0, 1, 2], np.int64),
     "twice": np.array([1, 2, 1, 1], np.int64),
     "picked": np.array([3, 1, 1], np.int64),

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.drafts import Draft, drafts
-from tests.fuzz.trial import apart, float_trial, int8_trial
+from tests.fuzz.trial import apart, float_trial, integer_trial
 
-_STEPS = 1  # of two integer kernels that round differently
+_STEPS = {"int8": 1, "int16": 8}  # of two integer kernels that round differently; of 16 bits SOFTMAX
 _CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 FEW = settings(max_examples=100, deadline=None, suppress_health_check=_CHECKS, derandomize=True, database=None,
                phases=[Phase.generate])  # fmt: skip
@@ -24,7 +24,10 @@ SEEN: Counter[str] = Counter()
 
 def check(draft: Draft, kind: str) -> None:
     data = draft.model().SerializeToString()
-    outcome = apart(float_trial, data, draft.batch) if kind == "float" else apart(int8_trial, data, draft.batch, _STEPS)
+    work = (
+        (float_trial, data, draft.batch) if kind == "float" else (integer_trial, data, draft.batch, _STEPS[kind], kind)
+    )
+    outcome = apart(*work)
     SEEN[outcome.status] += 1
     ops = ", ".join(node.op_type for node in draft.nodes)
     if outcome.status not in {"equal", "refused"}:
@@ -32,13 +35,13 @@ def check(draft: Draft, kind: str) -> None:
 
 
 @FEW
-@given(draft=drafts(), kind=st.sampled_from(("float", "int8")))
+@given(draft=drafts(), kind=st.sampled_from(("float", "int8", "int16")))
 def test_a_hundred_graphs(draft: Draft, kind: str) -> None:
     check(draft, kind)
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("kind", ["float", "int8"])
+@pytest.mark.parametrize("kind", ["float", "int8", "int16"])
 def test_two_thousand_graphs(kind: str) -> None:
     SEEN.clear()
 

@@ -23,9 +23,10 @@ from exporter.loading import from_proto
 from exporter.parity.runs import compare_operators, onnx_trace
 from exporter.preparing import INT8_PASSES, prepare
 from exporter.quantize import apply, make_plan
+from exporter.recipe import Activations, Quantize
 from exporter.reference import session
 
-__all__ = ["Outcome", "apart", "float_trial", "int8_trial"]
+__all__ = ["Outcome", "apart", "float_trial", "integer_trial"]
 
 _HANGS = 120  # seconds
 _FORMS = {"channels first": False, "channels last": True}
@@ -110,17 +111,17 @@ def _tflite(file: bytes, feeds: dict[str, np.ndarray], *, channels_last: bool) -
     return found
 
 
-def int8_trial(data: bytes, batch: int, steps: int) -> Outcome:
-    """Each operator of the int8 file on the integers of ONNX Runtime: at most ``steps`` apart."""
+def integer_trial(data: bytes, batch: int, steps: int, activations: Activations = "int8") -> Outcome:
+    """Each operator of the quantized file on the integers of ONNX Runtime: at most ``steps`` apart."""
     proto = onnx.load_from_string(data)
     model = prepare(from_proto(proto), INT8_PASSES)
-    stats = calibrate(model, [feeds_of(proto, batch, seed) for seed in range(4)], threads=1)
-    plan = make_plan(model, stats)
+    stats = calibrate(model, [feeds_of(proto, batch, seed) for seed in range(4)])
+    plan = make_plan(model, stats, Quantize(activations=activations))
     if not plan.tensors:
         return Outcome("equal", "nothing to quantize")
     quantized = apply(model, plan)
     try:
-        file = emit_tflite(quantized, channels_last=True)
+        file = emit_tflite(quantized, plan, channels_last=True)
     except UnsupportedError as error:
         return Outcome("refused", str(error))
     fixed = read_tflite(file)
@@ -129,7 +130,7 @@ def int8_trial(data: bytes, batch: int, steps: int) -> Outcome:
     turned = [{n: a.transpose(0, 2, 3, 1) if a.ndim == 4 else a for n, a in s.items()} for s in samples]
     if len(fixed.subgraphs) > 1:
         return Outcome("equal", "control flow")
-    trace = onnx_trace(emit_onnx(quantized), plan, samples)
+    trace = onnx_trace(emit_onnx(quantized, plan), plan, samples)
     found, _, _ = compare_operators(open_parts(file), file, trace, turned)
     worst = max(found, key=lambda o: o.max_steps, default=None)
     if worst is not None and worst.max_steps > steps:

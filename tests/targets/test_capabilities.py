@@ -99,9 +99,21 @@ def test_a_plan_finds_the_row_of_what_was_probed(each: probing._Probe, width: tu
     asked = probing._WIDTHS[width]
     wanted = asked if not asked[2] or "MatMul" in each.op else (asked[0], 0, False)  # dynamic is for linear layers
     save(KITCHEN, [Capability(each.op, "tflite", *wanted[:2], False, 0.5, "latency", wanted[2])])
-    (said,) = worth.no_gains(found.model, found.rounded.plan, [KITCHEN], ["onnxruntime", "tflite"])
+    rest = [] if width[1] == "int16" else ["onnxruntime"]  # where nothing was measured, what is known of int16 is said
+    (said,) = worth.no_gains(found.model, found.rounded.plan, [KITCHEN], ["tflite", *rest])
     assert (said.op, said.weight_bits, said.activation_bits, said.dynamic) == (each.op, *wanted)
     assert "no faster than" in said.reason
+
+
+def test_of_int16_activations_it_is_known_without_measuring() -> None:
+    model, samples = probing._model(probing._PROBES[0])
+    found = quantize(model, Quantize(activations="int16"), lambda: [samples], count=1)
+    said = worth.no_gains(found.model, found.rounded.plan, [KITCHEN], ["onnxruntime", "tflite"])
+    assert [(each.runtime, each.measured, len(each.nodes)) for each in said] == [
+        ("onnxruntime", None, 1),
+        ("tflite", None, 1),
+    ]
+    assert all(each.reason.startswith("slower than float") for each in said)
 
 
 def test_an_export_says_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
