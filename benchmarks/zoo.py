@@ -38,7 +38,7 @@ def ours(case: Case) -> tuple[bytes, bytes]:
     real = emit_tflite(prepare(loaded), channels_last=True)
     model = prepare(loaded, INT8_PASSES)
     plan = make_plan(model, calibrate(model, [samples(case, 16, seed) for seed in range(8)]))
-    return real, emit_tflite(apply(model, plan), channels_last=True)
+    return real, emit_tflite(apply(model, plan), plan, channels_last=True)
 
 
 def theirs(names: list[str], out: Path) -> dict[str, dict[str, object]]:

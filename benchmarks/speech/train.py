@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import itertools
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.measure import data
@@ -64,8 +66,8 @@ def mask(mels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     return mels
 
 
-def train() -> float:
-    """Write weights.pt, calibration.npz and evaluation.npz into out/; returns the accuracy on the test, in per cent."""
+def train(make: Callable[[], nn.Module] = build, out: Path = HERE / "out") -> float:
+    """Write weights.pt, calibration.npz and evaluation.npz into ``out``; returns the accuracy on the test, per cent."""
     torch.manual_seed(SEED)
     torch.set_num_threads(1)  # more gain little on a net this small, and wait for each other on a busy machine
     rng = np.random.default_rng(SEED)
@@ -81,7 +83,7 @@ def train() -> float:
     plain = [fixed(waves[i], length) for i in known]
     copies = [mels(plain), *(mels([augmented(waves[i], length, rng) for i in known]) for _ in range(COPIES - 1))]
     y = torch.from_numpy(labels[known])
-    net = build()
+    net = make()
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=0.02)
     steps = EPOCHS * -(-len(known) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
@@ -94,8 +96,7 @@ def train() -> float:
             optimizer.step()
             schedule.step()
 
-    out = HERE / "out"
-    out.mkdir(exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     held_out = [fixed(waves[i], length) for i in test]
     net.eval()
     with torch.no_grad():

@@ -17,13 +17,13 @@ from exporter.emit._batch import Law, Sized, law_of, sized
 from exporter.emit._folding import folded
 from exporter.errors import UnsupportedError
 from exporter.ops.lowering import mark
+from exporter.ops.recurrent_weights import RECURRENT
 
 __all__ = ["Fixed", "fix_batch"]
 
 Array = npt.NDArray[Any]
 
 _BATCHES = (61, 97, 3, 1)  # large ones that no other dimension is likely to be
-_RECURRENT = frozenset({"RNN", "GRU", "LSTM"})
 _VANISHING = {  # what folding may drop where the batch is 1
     "Add", "Cast", "Concat", "Div", "Expand", "Flatten", "Gather", "Identity", "Mul", "Reshape", "Slice", "Squeeze",
     "Sub", "Tile", "Transpose", "Unsqueeze",
@@ -166,7 +166,7 @@ def _symbols(model: ir.Model) -> set[str]:
 def _batches_by_time(model: ir.Model) -> set[str]:
     found = set()
     for node in model.graph:
-        if node.op_type in _RECURRENT and not node.attributes.get_int("layout", 0):
+        if node.op_type in RECURRENT and not node.attributes.get_int("layout", 0):
             shape = node.inputs[0].shape if node.inputs[0] is not None else None
             if shape is not None and len(shape) == 3 and not isinstance(shape[1], int):
                 found.add(str(shape[1]))

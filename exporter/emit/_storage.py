@@ -11,6 +11,7 @@ import onnx_ir as ir
 from exporter import graph
 from exporter.ops.lowering import Quant, Storage
 from exporter.ops.matmul import plain_gemm
+from exporter.ops.recurrent_weights import RECURRENT
 from exporter.ops.stored import BLOCKS
 from exporter.types import Plan
 
@@ -36,7 +37,8 @@ class Stored:
             return Storage()
         few = stored.name in self.few or array.dtype.name in _NARROW
         dynamic = stored.name in self.dynamic and not quant.zero_point.any()
-        return Storage(_keeps(node, array, quant, dynamic=dynamic), few, self.smallest)
+        inputs = (1, 2) if node.op_type in RECURRENT else (1,)
+        return Storage(_keeps(node, array, quant, dynamic=dynamic), few, self.smallest, inputs)
 
 
 def weight_index(node: ir.Node) -> int:
@@ -61,7 +63,7 @@ def _keeps(node: ir.Node, array: np.ndarray, quant: Quant, *, dynamic: bool) -> 
         return "hybrid" if sound and (by_row or (dynamic and node.op_type in _LINEAR)) else "float"
     if by_row:
         return "hybrid" if quant.axis in {None, 0} and not quant.zero_point.any() else "float"
-    if dynamic and node.op_type in _LINEAR:
+    if dynamic and node.op_type in _LINEAR | RECURRENT:
         return "hybrid"
     return "float" if quant.axis is not None and quant.zero_point.any() else "folded"
 
@@ -82,6 +84,8 @@ def stored_weights(model: ir.Model, plan: Plan | None, *, smallest: bool) -> Sto
 def _fits(node: ir.Node, array: np.ndarray) -> bool:
     if node.op_type == "Conv":
         return array.ndim <= 4
+    if node.op_type in RECURRENT:
+        return array.ndim == 3
     if node.op_type == "Gather":
         return array.ndim == 2 and graph.attribute(node, "axis", 0) == 0
     return array.ndim == 2 and (node.op_type == "MatMul" or (node.op_type == "Gemm" and plain_gemm(node)))

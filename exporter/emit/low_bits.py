@@ -6,6 +6,7 @@ load but run in float, repeat the dequantization in every run, or do not load at
 integer node                int8 out of the packed bits -> DequantizeLinear, for QLinearConv, QGemm, QLinearMatMul
 dynamic, groups             MatMulNBits with accuracy_level 4 (it quantizes its input to int8 itself)
 dynamic, one scale a column DynamicQuantizeLinear -> MatMulInteger, which ORT fuses to DynamicQuantizeMatMul
+LSTM, one scale a gate row  DynamicQuantizeLSTM (see exporter.emit._lstm); of few units, as a GRU or RNN: like float
 float                       Cast and Mul, folded to a float weight at load: small in the file only
 look-up table               GatherBlockQuantized; with one scale a row, Gather of integers and scales
 
@@ -23,6 +24,8 @@ import onnx_ir as ir
 
 from exporter import graph, grid
 from exporter.emit import unpack
+from exporter.emit._lstm import LEAST_UNITS, dynamic_lstm, turned
+from exporter.ops.recurrent_weights import RECURRENT
 from exporter.types import Codebook, Grain, PerChannel, PerGroup, PerTensor, Plan, QParams
 
 __all__ = ["place_weights"]
@@ -79,6 +82,12 @@ def _place(writing: _Writing, weight: _Weight, node: ir.Node, index: int) -> Non
     grain = weight.qparams.scheme.grain
     if node.op_type == "Gather" and index == 0 and name in plan.float_nodes:
         _look_up(writing, weight, node)
+    elif name in plan.dynamic_nodes and node.op_type in RECURRENT:
+        both = [_behind(writing, value) for value in node.inputs[1:3]]
+        if node.op_type == "LSTM" and graph.attribute(node, "hidden_size", 0) >= LEAST_UNITS and None not in both:
+            _lstm(writing, node, [weight for weight in both if weight is not None])
+        else:
+            _in_float(model, weight, node, index)
     elif name in plan.dynamic_nodes:
         block = grain.size if isinstance(grain, PerGroup) else 0
         if block >= _LEAST_BLOCK and block & (block - 1) == 0:
@@ -183,6 +192,38 @@ def _matmul_integer(writing: _Writing, weight: _Weight, node: ir.Node) -> None:
         biased = ir.Value(name=f"{name}_biased")
         nodes.append(ir.Node("", "Add", [real, node.inputs[2]], outputs=[biased], name=f"{name}/bias"))
     _replace(g, node, nodes, result)
+
+
+def _behind(writing: _Writing, value: ir.Value | None) -> _Weight | None:
+    """The planned weight that this DequantizeLinear makes."""
+    maker = None if value is None else value.producer()
+    stored = None if maker is None or maker.op_type != "DequantizeLinear" else maker.inputs[0]
+    array, name = graph.constant(stored), "" if stored is None else (stored.name or "").removesuffix("_quantized")
+    tensor = writing.plan.tensors.get(name)
+    if maker is None or array is None or tensor is None or tensor.qparams is None:
+        return None
+    return _Weight(name, tensor.qparams, array.astype(np.int8, copy=False), maker)
+
+
+def _lstm(writing: _Writing, node: ir.Node, both: Sequence[_Weight]) -> None:
+    model, g, made, scales, values = writing.model, writing.model.graph, [], [], []
+    name = graph.fresh_name(g, f"{both[0].name}_lstm")
+    for weight in both:
+        grain: Grain = PerChannel(2) if isinstance(weight.qparams.scheme.grain, PerChannel) else PerTensor()
+        qparams = replace(weight.qparams, scheme=replace(weight.qparams.scheme, grain=grain))
+        value, nodes = unpack.store(
+            model, graph.fresh_name(g, f"{weight.name}_dynamic_integers"), turned(weight.integers), qparams
+        )
+        made += nodes
+        values.append(value)
+        scales.append(weight.qparams.scale)
+    new = dynamic_lstm(g, node, (values[0], values[1]), (scales[0], scales[1]), name)
+    g.opset_imports[_MICROSOFT] = 1
+    g.insert_before(node, [*made, new])
+    for old, fresh in zip(node.outputs, new.outputs, strict=True):
+        old.replace_all_uses_with(fresh, replace_graph_outputs=True)
+        old.name = None
+    g.remove(node, safe=True)
 
 
 def _quantized_anew(g: ir.Graph, source: ir.Value) -> list[ir.Value]:

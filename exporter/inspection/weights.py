@@ -18,6 +18,7 @@ __all__ = ["onnx_weights", "tflite_weights"]
 
 _LEAST = 64  # values: below, it is a scale or a table of shapes
 _SUFFIX = re.compile(r"_(dequantized|quantized|float|(dynamic|table)_integers|(nbits|table)_(bytes|rows))$")
+_RECURRENT = frozenset({"RNN", "GRU", "LSTM", "DynamicQuantizeLSTM"})
 _LOOKS = frozenset({"Gather", "GatherBlockQuantized"})
 
 
@@ -29,14 +30,16 @@ def onnx_weights(file: ir.Model, loaded: ir.Model) -> tuple[WeightUse, ...]:
     for node in file.graph:
         if all(v is None or v.name in constants for v in node.inputs):
             continue
-        index = 0 if node.op_type in _LOOKS else 1
-        value = node.inputs[index] if len(node.inputs) > index else None
-        if value is None or value.name not in constants:
-            continue
-        use = _onnx_use(node, value, constants[value.name], ready)
-        if use is not None:
-            found.setdefault(use.name, use)
+        for value in _weights_of(node):
+            use = _onnx_use(node, value, constants[value.name], ready) if value.name in constants else None
+            if use is not None:
+                found.setdefault(use.name, use)
     return tuple(found.values())
+
+
+def _weights_of(node: ir.Node) -> list[ir.Value]:
+    indices = (0,) if node.op_type in _LOOKS else (1, 2) if node.op_type in _RECURRENT else (1,)
+    return [v for i in indices if i < len(node.inputs) and (v := node.inputs[i]) is not None]
 
 
 def _constants(file: ir.Model) -> dict[str | None, list[ir.Value]]:
@@ -99,12 +102,13 @@ def tflite_weights(path: Path) -> tuple[WeightUse, ...]:
     """What XNNPACK takes it computes in the file's bits; TFLite's own kernels widen to int8 first."""
     file = read_tflite(path.read_bytes(), str(path))
     taken = _taken(path)
-    found = []
-    for operator in file.operators:
+    found: dict[str, WeightUse] = {}  # by name: the steps of a recurrent layer share theirs, in and before its loop
+    loops = [subgraph for subgraph in file.subgraphs[1:] if not subgraph.signature]
+    for subgraph, operator in ((s, o) for s in (file.subgraphs[0], *loops) for o in s.operators):
         index = 0 if operator.code in {"GATHER", "DEQUANTIZE"} else 1
         if len(operator.inputs) <= index or operator.inputs[index] < 0:
             continue
-        tensor = file.tensors[operator.inputs[index]]
+        tensor = subgraph.tensors[operator.inputs[index]]
         if (
             tensor.data is None
             or (not tensor.scale.size and not tensor.dtype.startswith("int4"))
@@ -118,9 +122,11 @@ def tflite_weights(path: Path) -> tuple[WeightUse, ...]:
         if operator.code == "DEQUANTIZE":
             runs = 32
         elif stored < 8 and operator.code != "EMBEDDING_LOOKUP":
-            runs = stored if operator.inputs[index] in taken else 8
-        found.append(WeightUse(_SUFFIX.sub("", tensor.name), stored, runs, operator.code, int(tensor.data.size)))
-    return tuple(found)
+            whole = bool(taken) and subgraph is not file.subgraphs[0]  # XNNPACK takes their bodies, too; the interpreter tells of none
+            runs = stored if whole or operator.inputs[index] in taken else 8
+        use = WeightUse(_SUFFIX.sub("", tensor.name), stored, runs, operator.code, int(tensor.data.size))
+        found.setdefault(tensor.name, use)
+    return tuple(found.values())
 
 
 def _taken(path: Path) -> set[int]:

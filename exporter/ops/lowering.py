@@ -215,7 +215,7 @@ class Lowering:
         found = self.values.constant(self.node.inputs[index]) if self.has(index) else None
         if found is None or self.integer or found[1] is None:
             return found
-        if index == 1 and self.storage.keeps != "float":
+        if index in self.storage.inputs and self.storage.keeps != "float":
             return found
         return found[1].real(found[0]), None
 

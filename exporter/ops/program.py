@@ -92,11 +92,13 @@ class Storage:
               integers, for a kernel that quantizes its float input in each run
     few_bits  the plan asked for fewer than 8
     smallest  the file's size matters more than speed
+    inputs    where the node reads such weights
     """
 
     keeps: Literal["float", "folded", "hybrid"] = "float"
     few_bits: bool = False
     smallest: bool = False
+    inputs: tuple[int, ...] = (1,)
 
 
 @dataclass(slots=True, eq=False)

@@ -11,6 +11,7 @@ from exporter.ops.lowering import NEW, Array, Layout, Lowering, Tensor, View, id
 from exporter.ops.op import Float, InputRole, Op
 from exporter.ops.recurrent_cells import PARAMETERS, Activation, Cell, Gru, Lstm, Rnn, State, split
 from exporter.ops.recurrent_loop import Course, run
+from exporter.ops.recurrent_weights import Matrix, matrices
 from exporter.ops.steps import Steps
 
 __all__ = ["ROWS"]
@@ -34,13 +35,13 @@ def lstm(ctx: Lowering) -> None:
         raise ctx.refuse("P", "peepholes computed at run time", "make them constants")
     directions: Iterator[Array] = iter(peepholes if peepholes is not None else ())
 
-    def build(weights: tuple[Array, Array, Array | None], acts: tuple[Activation, ...]) -> Cell:
+    def build(weights: tuple[Matrix, Matrix, Array | None], acts: tuple[Activation, ...]) -> Cell:
         return Lstm(*weights, acts, peepholes=next(directions, None), coupled=coupled)
 
     _layer(ctx, ("Sigmoid", "Tanh", "Tanh"), 2, build)
 
 
-Build = Callable[[tuple[Array, Array, "Array | None"], tuple[Activation, ...]], Cell]
+Build = Callable[[tuple[Matrix, Matrix, "Array | None"], tuple[Activation, ...]], Cell]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +109,11 @@ def _frame(ctx: Lowering) -> tuple[Tensor, _Frame]:
     return view.tensor, _Frame(layout, place, view.tensor.shape[place], known[direction])
 
 
-def _weights(ctx: Lowering) -> list[tuple[Array, Array, Array | None]]:
-    found = []
-    for index, name in ((1, "W"), (2, "R"), (3, "B")):
-        array = ctx.const(index)
-        if array is None and (index < 3 or ctx.has(index)):
-            raise ctx.refuse(name, "computed at run time", "make it a constant")
-        found.append(array)
-    weight, recurrent, bias = found
-    assert weight is not None
-    assert recurrent is not None
-    return [(weight[d], recurrent[d], None if bias is None else bias[d]) for d in range(weight.shape[0])]
+def _weights(ctx: Lowering) -> list[tuple[Matrix, Matrix, Array | None]]:
+    weight, recurrent, bias = matrices(ctx, 1, "W"), matrices(ctx, 2, "R"), ctx.const(3)
+    if ctx.has(3) and bias is None:
+        raise ctx.refuse("B", "computed at run time", "make it a constant")
+    return [(w, r, None if bias is None else bias[d]) for d, (w, r) in enumerate(zip(weight, recurrent, strict=True))]
 
 
 def _activations(ctx: Lowering, defaults: tuple[str, ...], directions: int) -> list[tuple[Activation, ...]]:
@@ -179,7 +174,7 @@ def _side_by_side(ctx: Lowering, parts: list[Tensor], axis: int) -> Tensor:
     return result
 
 
-_FLOAT = Float("no integer kernel in ONNX Runtime")
+_FLOAT = Float("its state stays in float; constant weights are integers, and each run quantizes what they read")
 _ROLES: tuple[InputRole, ...] = (
     "activation",
     "weight",

@@ -12,22 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from exporter.ops.lowering import Array, Tensor
+from exporter.ops.recurrent_weights import Matrix, linear
 from exporter.ops.steps import Steps
 
-__all__ = ["Activation", "Cell", "Gru", "Lstm", "Rnn", "State", "linear"]
+__all__ = ["Activation", "Cell", "Gru", "Lstm", "Rnn", "State", "split"]
 
 State = tuple[Tensor | None, ...]  # hidden state, and the LSTM's cell state; None: zero
-
-
-def linear(steps: Steps, x: Tensor, weight: Array, bias: Array | None = None) -> Tensor:
-    """FULLY_CONNECTED over the last axis: x [.., in], weight [out, in]."""
-    ctx = steps.ctx
-    shape = (*x.shape[:-1], weight.shape[0])
-    result = Tensor(ctx.program.name(f"{ctx.result.name}/linear"), shape, x.dtype, x.dynamic)
-    numbers = None if bias is None or not bias.any() else ctx.program.constant(np.ascontiguousarray(bias))
-    ctx.emit("FULLY_CONNECTED", [x, ctx.program.constant(np.ascontiguousarray(weight)), numbers], [result],
-             "FullyConnectedOptions", fusedActivationFunction="NONE", keepNumDims=len(shape) > 2)  # fmt: skip
-    return result
 
 
 def split(steps: Steps, x: Tensor, count: int, axis: int = -1) -> list[Tensor]:
@@ -97,18 +87,18 @@ def _default(given: float | None, name: str, place: int) -> float:
 class Cell:
     """weight [gates x hidden, in], recurrent [gates x hidden, hidden], bias [2 x gates x hidden] or None."""
 
-    weight: Array
-    recurrent: Array
+    weight: Matrix
+    recurrent: Matrix
     bias: Array | None
     activations: tuple[Activation, ...]
 
     @property
     def hidden(self) -> int:
-        return int(self.recurrent.shape[1])
+        return self.recurrent.columns
 
     def biases(self) -> tuple[Array, Array]:
         """Of the input's and of the state's part."""
-        size = self.weight.shape[0]
+        size = self.weight.rows
         both = np.zeros(2 * size, np.float32) if self.bias is None else self.bias
         return both[:size], both[size:]
 
@@ -141,22 +131,23 @@ class Gru(Cell):
         cut = 2 * self.hidden
         first, second = self.biases()
         candidate = first[cut:] if self.reset_after else first[cut:] + second[cut:]
-        gates = linear(steps, x, self.weight[:cut], first[:cut] + second[:cut])
-        return [gates, linear(steps, x, self.weight[cut:], candidate)]
+        upper, lower = self.weight.cut(cut)
+        return [linear(steps, x, upper, first[:cut] + second[:cut]), linear(steps, x, lower, candidate)]
 
     def step(self, steps: Steps, parts: Sequence[Tensor], state: State) -> tuple[Tensor, ...]:
         cut, h = 2 * self.hidden, state[0]
         outer, inner = self.activations
+        upper, lower = self.recurrent.cut(cut)
         late = self.biases()[1][cut:] if self.reset_after else None
-        total = parts[0] if h is None else steps.add(linear(steps, h, self.recurrent[:cut]), parts[0])
+        total = parts[0] if h is None else steps.add(linear(steps, h, upper), parts[0])
         update, reset = split(steps, outer(steps, total), 2)
         seen: Tensor | None
         if not self.reset_after:
-            seen = None if h is None else linear(steps, steps.mul(reset, h), self.recurrent[cut:])
+            seen = None if h is None else linear(steps, steps.mul(reset, h), lower)
         elif h is None:
             seen = None if late is None or not late.any() else steps.mul(reset, late)
         else:
-            seen = steps.mul(reset, linear(steps, h, self.recurrent[cut:], late))
+            seen = steps.mul(reset, linear(steps, h, lower, late))
         candidate = inner(steps, parts[1] if seen is None else steps.add(seen, parts[1]))
         kept = steps.mul(update, candidate if h is None else steps.sub(h, candidate))
         return (steps.sub(candidate, kept) if h is None else steps.add(candidate, kept),)

@@ -1,9 +1,10 @@
 """The steps of a recurrent layer one after another: written out when few, else as a WHILE of several steps a round.
 
 UNIDIRECTIONAL_SEQUENCE_LSTM is not used: it keeps its state from one run to the next, and nothing in the file can reset
-it. Written out, every step brings its own packed copy of the recurrent weights: 192 steps of 256 units take 156 MB
-and 16 ms on the machine of docs/benchmarks.md, the loop 2 MB and 5 ms; but 40 steps of 48 units 1.5 MB and 0.067 ms,
-the loop 0.078 ms.
+it. Written out, every step brings its own packed copy of the recurrent weights, and they have to stay in a cache; a
+round of the loop costs some 1.5 us. An LSTM on the machine of docs/benchmarks.md, written out and as a loop of four
+steps a round: 40 steps of 48 units 57 and 52 us in float, 26 and 43 us with int8 weights; 61 steps of 96 units 448 and
+147 us, 159 and 86 us. Eight steps a round were never faster than four.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ __all__ = ["Course", "run"]
 
 _SHORT = 8  # steps that are always written out
 _LONG = 64  # steps that are written out when their copies of the recurrent weights are at most ..
-_COPIES = 1 << 21  # .. so many bytes: what the last cache of a Raspberry Pi 5 holds
+_COPIES = 5 << 18  # .. so many bytes: most of what the last cache of a Raspberry Pi 5 holds
+_ROUND = 4  # steps at most
 _CACHE = 1 << 19  # bytes: recurrent weights of one round should stay in a small core's second-level cache
 
 
@@ -49,8 +51,9 @@ class Course:
 
 def run(ctx: Lowering, cell: Cell, course: Course, sequences: Sequence[Tensor], state: State) -> tuple[Tensor, State]:
     """All outputs (or the last one, where not all are kept) with time in its place, and the last state."""
-    copies = course.steps * cell.recurrent.nbytes
-    if course.steps <= _SHORT or (course.steps <= _LONG and copies <= _COPIES):
+    copies = course.steps * cell.recurrent.packed(ctx)
+    fitting = course.steps <= _LONG and copies <= _COPIES and not ctx.storage.smallest
+    if course.steps <= _SHORT or fitting:
         return _written_out(Steps(ctx), cell, course, sequences, state)
     return _looped(ctx, cell, course, sequences, state)
 
@@ -108,7 +111,7 @@ def _looped(
 ) -> tuple[Tensor, State]:
     """The first steps, which give the state its shape, and then whole rounds."""
     steps, place = Steps(ctx), course.place
-    round_ = _steps_a_round(cell)
+    round_ = _steps_a_round(cell.recurrent.packed(ctx))
     first = (course.steps - 1) % round_ + 1
     order, outputs = course.order(), []
     for t in order[:first]:
@@ -127,10 +130,10 @@ def _looped(
     return results[1 + len(state)], tuple(results[1 : 1 + len(state)])
 
 
-def _steps_a_round(cell: Cell) -> int:
+def _steps_a_round(weights: int) -> int:
     """More steps share one round's copies of the sequences; each holds its own packed weights."""
-    fitting = _CACHE // max(cell.recurrent.nbytes, 1)
-    return max(1, min(8, 1 << max(fitting.bit_length() - 1, 0)))
+    fitting = _CACHE // max(weights, 1)
+    return max(1, min(_ROUND, 1 << max(fitting.bit_length() - 1, 0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +173,8 @@ class _Loop:
         return self._region("body", steps, variables, [after, *state, whole, *sequences])
 
     def _start(self, like: Sequence[Tensor]) -> tuple[Steps, list[Tensor]]:
-        inner = Lowering(self.ctx.node, Program(), self.ctx.values, integer=False, result=self.ctx.result, fused="NONE")
+        ctx = self.ctx
+        inner = Lowering(ctx.node, Program(), ctx.values, integer=False, result=ctx.result, fused="NONE", storage=ctx.storage)
         names = (inner.program.name("variable") for _ in like)
         return Steps(inner), [Tensor(n, v.shape, v.dtype, v.dynamic) for n, v in zip(names, like, strict=True)]
 

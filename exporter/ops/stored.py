@@ -28,9 +28,7 @@ def weight_tensor(
     if ctx.integer or ctx.storage.keeps == "hybrid":
         return ctx.program.constant(_narrow(ctx, array, quant, kernel), quant, name)
     whole = ctx.program.constant(array.astype(np.int8), quant, name)
-    real = Tensor(ctx.program.name(f"{name}/real"), array.shape, np.dtype(np.float32))
-    ctx.emit("DEQUANTIZE", [whole], [real], "DequantizeOptions")
-    return real
+    return ctx.program.recast(whole, np.dtype(np.float32), "DEQUANTIZE")
 
 
 def _narrow(ctx: Lowering, array: Array, quant: Quant, kernel: str) -> Array:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from exporter.types import PerChannel, PerTensor, Plan, QParams, TensorPlan
 __all__ = ["compare_numbers", "flattened_maps", "names_of", "orders"]
 
 Array = npt.NDArray[Any]
+_PART = re.compile(r"(.+?)((?:/\d+)+)")
 _MOVED = 128  # uint8 activations in the ONNX file
 
 
@@ -44,8 +47,9 @@ def compare_numbers(plan: Plan, onnx_model: ir.Model, tflite: bytes) -> Numbers:
     nodes = {n.outputs[0].name: n for n in folded.graph if n.outputs}
     file = read_tflite(tflite)
     tensors: dict[str, Any] = {}
-    for tensor in file.tensors:
+    for tensor in (t for subgraph in file.subgraphs for t in subgraph.tensors):
         tensors.setdefault(tensor.name, tensor)
+    parts = _parts_of(tensors)
     counts = {"activation": 0, "weight": 0, "bias": 0}
     integers, different, missing = 0, [], []
     for planned in [*plan.tensors.values(), *(border.tensor for border in plan.borders)]:
@@ -53,6 +57,7 @@ def compare_numbers(plan: Plan, onnx_model: ir.Model, tflite: bytes) -> Numbers:
         if q is None:
             continue
         found = next((tensors[n] for n in names_of(planned.name) if n in tensors and tensors[n].scale.size), None)
+        found = found or parts.get(planned.name)
         ours = _in_onnx(folded, nodes, planned)
         if ours is None or found is None:
             where = " and ".join(w for w, f in (("ONNX", ours), ("TFLite", found)) if f is None)
@@ -66,10 +71,37 @@ def compare_numbers(plan: Plan, onnx_model: ir.Model, tflite: bytes) -> Numbers:
                 missing.append(f"{planned.name}: its integers are not a constant")
             else:
                 integers += stored.size
+                if isinstance(found, _Parts):
+                    stored = stored.reshape(-1, stored.shape[-1])
                 if not _same_integers(stored, found.data):
                     problems.append("integers differ")
         different += [f"{planned.name}: {p}" for p in problems]
     return Numbers(counts["activation"], counts["weight"], counts["bias"], integers, tuple(different), tuple(missing))
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """A weight that lies in the file as several: directions of a recurrent layer, gates of a GRU."""
+
+    scale: Array
+    zero_point: Array
+    data: Array
+
+
+def _parts_of(tensors: Mapping[str, Any]) -> dict[str, _Parts]:
+    """By name: ``name/0``, ``name/1/0`` … one after the other."""
+    found: dict[str, list[tuple[tuple[int, ...], Any]]] = {}
+    for name, tensor in tensors.items():
+        match = _PART.fullmatch(name)
+        if match is not None and tensor.scale.size and tensor.data is not None and tensor.data.ndim == 2:
+            found.setdefault(match[1], []).append((tuple(map(int, match[2][1:].split("/"))), tensor))
+    joined = {}
+    for name, parts in found.items():
+        ordered = [tensor for _, tensor in sorted(parts, key=lambda part: part[0])]
+        if len({tensor.data.shape[1] for tensor in ordered}) == 1:
+            fields = ([getattr(tensor, field) for tensor in ordered] for field in ("scale", "zero_point", "data"))
+            joined[name] = _Parts(*(np.concatenate(field) for field in fields))
+    return joined
 
 
 def _same_integers(stored: Array, other: Array) -> bool:
@@ -121,8 +153,16 @@ def _grid_problems(q: QParams, ours: _Found, found: Any) -> list[str]:
     planned_zero = np.zeros_like(q.zero_point) if q.scheme.bits < 8 else q.zero_point
     problems = []
     for who, s, z in (("ONNX", scale.reshape(-1), zero.reshape(-1)), ("TFLite", *theirs)):
-        if not np.array_equal(np.broadcast_to(s, q.scale.size), q.scale.reshape(-1)):
+        if not _same(s, q.scale):
             problems.append(f"scale differs from the plan in {who}")
-        if z.size and not np.array_equal(np.broadcast_to(z, planned_zero.size), planned_zero.reshape(-1)):
+        if z.size and not _same(z, planned_zero):
             problems.append(f"zero_point differs from the plan in {who}")
     return problems
+
+
+def _same(found: Array, planned: Array) -> bool:
+    """Equal, where one number stands for all, or directions repeat those of the plan."""
+    size = max(found.size, planned.size)
+    if size % found.size or size % planned.size:
+        return False
+    return np.array_equal(np.resize(found, size), np.resize(planned, size))

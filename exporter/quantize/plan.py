@@ -10,6 +10,7 @@ import onnx_ir as ir
 from exporter import graph, grid
 from exporter.errors import PlanError
 from exporter.ops import OPS, Fixed, Same
+from exporter.ops.recurrent_weights import RECURRENT
 from exporter.quantize.regions import activation_inputs, find_regions
 from exporter.quantize.shared import align, ties_of
 from exporter.quantize.ties import Ties
@@ -98,13 +99,15 @@ def _plan_rest(
     dynamic = {}
     for node in model.graph:
         wish = wanted[graph.node_name(node)]
-        if id(node) in inside or (wish.activations in {"int8", "int16"} and node.op_type != "Gather"):
+        static = wish.activations in {"int8", "int16"} and node.op_type not in {"Gather", *RECURRENT}
+        if id(node) in inside or static:
             continue
-        found = plan_stored(node, wish, samples=samples)
-        if found is not None:
-            tensors.setdefault(found[0].name, found[0])
-            if found[1]:
-                dynamic[graph.node_name(node)] = wish.source or "quantize.activations is dynamic"
+        found, anew = plan_stored(node, wish, samples=samples)
+        for tensor in found:
+            tensors.setdefault(tensor.name, tensor)
+        if anew:
+            how = "its state stays in float" if wish.activations == "int8" else "quantize.activations is dynamic"
+            dynamic[graph.node_name(node)] = wish.source or how
     return dynamic
 
 

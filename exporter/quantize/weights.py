@@ -12,6 +12,7 @@ from exporter import graph, grid
 from exporter.errors import PlanError
 from exporter.ops import OPS, Op
 from exporter.ops.matmul import plain_gemm
+from exporter.ops.recurrent_weights import RECURRENT
 from exporter.quantize.regions import activation_inputs
 from exporter.quantize.schemes import initial_qparams, weight_scheme
 from exporter.quantize.widths import Widths
@@ -24,6 +25,7 @@ Floats = npt.NDArray[np.float32]
 _OPERANDS = {8: Scheme(8, symmetric=False), 16: Scheme(16, symmetric=True)}
 _BIAS_LIMIT = float(2**30)  # keeps bias / (input scale x weight scale) well inside int32
 _LINEAR = frozenset({"Gemm", "MatMul"})
+_WITH_SAMPLES = frozenset({"gptq", "adaround"})
 _NEAREST_FROM = 7  # bits
 _FEWEST = 1024  # values of a table that is worth a scale
 
@@ -55,28 +57,37 @@ def plan_constants(node: ir.Node, widths: Widths, tensors: dict[str, TensorPlan]
         tensors[_named(bias)] = TensorPlan(_named(bias), "bias", qparams, "input scale x weight scale")
 
 
-def plan_stored(node: ir.Node, wish: Wish, *, samples: bool) -> tuple[TensorPlan, bool] | None:
-    """The weight of a node that does not run on planned integers, or None; and whether its input becomes integers."""
-    index = 0 if node.op_type == "Gather" else 1
-    if node.op_type not in {"Conv", "Gather", *_LINEAR} or len(node.inputs) <= index or wish.weights == "float":
-        return None
-    value = node.inputs[index]
-    found = graph.constant(value)
-    if found is None or found.dtype != np.float32 or found.ndim < 2 or not _fits(node, found):
-        return None
-    name, array = _named(value), found.astype(np.float32)
+def plan_stored(node: ir.Node, wish: Wish, *, samples: bool) -> tuple[list[TensorPlan], bool]:
+    """Weights of a node that does not run on planned integers; and whether what they meet becomes integers."""
+    indices = {"Gather": (0,), **dict.fromkeys(RECURRENT, (1, 2))}.get(node.op_type, (1,))
+    if node.op_type not in {"Conv", "Gather", *_LINEAR, *RECURRENT} or wish.weights == "float":
+        return [], False
+    values = [node.inputs[index] if len(node.inputs) > index else None for index in indices]
+    arrays = [graph.constant(value) for value in values]
+    if any(array is None or array.dtype != np.float32 or array.ndim < 2 or not _fits(node, array) for array in arrays):
+        return [], False
+    tensors = [
+        _stored(node, _named(value), np.asarray(array, np.float32), wish, samples)
+        for value, array in zip(values, arrays, strict=True)
+    ]
+    if node.op_type in RECURRENT:
+        return tensors, wish.activations not in {"float"} and wish.weights != "float16"
+    linear = node.op_type in _LINEAR and wish.weights != "float16"
+    return tensors, linear and wish.activations == "dynamic"
+
+
+def _stored(node: ir.Node, name: str, array: Floats, wish: Wish, samples: bool) -> TensorPlan:
     if wish.weights == "float16":
-        return TensorPlan(name, "weight", None, "stored as float16", kept="float16"), False
-    linear = node.op_type in _LINEAR and array.ndim == 2
-    grain = _stored_grain(node, array, wish)
-    qparams, how = initial_qparams(array, weight_scheme(wish.weights, array, grain, wish.symmetric))
-    tensor = TensorPlan(name, "weight", qparams, _why(qparams, how), _rounder(node, wish, qparams, samples))
-    return tensor, linear and wish.activations == "dynamic"
+        return TensorPlan(name, "weight", None, "stored as float16", kept="float16")
+    qparams, how = initial_qparams(array, weight_scheme(wish.weights, array, _stored_grain(node, array, wish), wish.symmetric))
+    return TensorPlan(name, "weight", qparams, _why(qparams, how), _rounder(node, wish, qparams, samples))
 
 
 def _fits(node: ir.Node, array: npt.NDArray[np.generic]) -> bool:
     if node.op_type == "Gather":
         return array.size >= _FEWEST and array.ndim == 2 and graph.attribute(node, "axis", 0) == 0
+    if node.op_type in RECURRENT:
+        return array.ndim == 3
     if node.op_type == "MatMul":
         return array.ndim == 2
     return node.op_type != "Gemm" or plain_gemm(node)
@@ -86,6 +97,8 @@ def _stored_grain(node: ir.Node, array: Floats, wish: Wish) -> Grain:
     if node.op_type == "Gather":  # a row of a table is what a token reads
         size = 32 if wish.weights != "int8" and wish.granularity == "channel" else wish.granularity
         return PerGroup(1, size) if isinstance(size, int) else PerTensor() if size == "tensor" else PerChannel(0)
+    if node.op_type in RECURRENT:  # the kernels know no groups; both directions share the scale of a gate's row
+        return PerTensor() if wish.granularity == "tensor" else PerChannel(1)
     axis = _channel_axis(node, array)
     if isinstance(wish.granularity, int) and node.op_type in _LINEAR:
         return PerGroup(1 - axis, wish.granularity)
@@ -122,6 +135,8 @@ def _weight(node: ir.Node, name: str, array: Floats, source: float, wish: Wish, 
 
 def _rounder(node: ir.Node, wish: Wish, qparams: QParams, samples: bool) -> str:
     """auto: from 7 bits on nearest does no harm; below, what the layer reads decides, where there is any to see."""
+    if node.op_type in RECURRENT and wish.rounder in _WITH_SAMPLES:  # they do not see what the steps read
+        return "mse"
     if wish.rounder != "auto":
         return wish.rounder
     if qparams.scheme.bits >= _NEAREST_FROM:

@@ -90,7 +90,7 @@ def test_layer(name: str, op: str, steps: int) -> None:
     assert found.get("TRANSPOSE", 0) <= how.get("directions", 1) - 1
 
 
-@pytest.mark.parametrize(("steps", "hidden", "loops"), [(40, 48, 0), (9, 96, 0), (9, 256, 1)])
+@pytest.mark.parametrize(("steps", "hidden", "loops"), [(20, 64, 0), (8, 256, 0), (40, 48, 1), (9, 256, 1)])
 def test_large_copies_are_not_written_out(steps: int, hidden: int, loops: int) -> None:
     net = nn.LSTM(4, hidden, batch_first=True).eval()
     model = prepare(load(net, example_inputs={"x": np.zeros((1, steps, 4), np.float32)}))

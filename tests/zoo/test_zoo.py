@@ -67,12 +67,12 @@ def test_int8(loaded: tuple[Case, ir.Model]) -> None:
     in_float = {n.op_type for n in model.graph if (n.name or n.outputs[0].name) in plan.float_nodes}
     assert in_float == case.floats
     quantized = apply(model, plan)
-    data = emit_tflite(quantized, channels_last=True)
+    data = emit_tflite(quantized, plan, channels_last=True)
     assert transposes(data) <= case.transposes
     numbers = compare_numbers(plan, quantized, data)
     assert not numbers.different
     feeds = samples(case, 100, 3)
-    ours, theirs = onnx(emit_onnx(quantized), feeds, name), tflite(data, feeds, name, channels_last=True)
+    ours, theirs = onnx(emit_onnx(quantized, plan), feeds, name), tflite(data, feeds, name, channels_last=True)
     real = onnx(model, feeds, name)
     if case.classes is not None:
         assert np.mean(ours.argmax(case.classes) == theirs.argmax(case.classes)) >= 0.99
