@@ -41,4 +41,6 @@ def dynamic_lstm(
         given.append(graph.add_initializer(g, f"{name}_{which}_zero_point", np.zeros(rows.shape, np.int8)))
     attributes = [a for key, a in node.attributes.items() if key != "layout"]
     outputs = [ir.Value(name=v.name, shape=v.shape, type=v.type) for v in node.outputs]
-    return ir.Node("com.microsoft", "DynamicQuantizeLSTM", given, attributes, outputs=outputs, name=graph.node_name(node))
+    return ir.Node(
+        "com.microsoft", "DynamicQuantizeLSTM", given, attributes, outputs=outputs, name=graph.node_name(node)
+    )

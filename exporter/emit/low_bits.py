@@ -83,9 +83,9 @@ def _place(writing: _Writing, weight: _Weight, node: ir.Node, index: int) -> Non
     if node.op_type == "Gather" and index == 0 and name in plan.float_nodes:
         _look_up(writing, weight, node)
     elif name in plan.dynamic_nodes and node.op_type in RECURRENT:
-        both = [_behind(writing, value) for value in node.inputs[1:3]]
-        if node.op_type == "LSTM" and graph.attribute(node, "hidden_size", 0) >= LEAST_UNITS and None not in both:
-            _lstm(writing, node, [weight for weight in both if weight is not None])
+        both = [each for value in node.inputs[1:3] if (each := _behind(writing, value)) is not None]
+        if node.op_type == "LSTM" and len(both) == 2 and both[1].integers.shape[2] >= LEAST_UNITS:
+            _lstm(writing, node, both)
         else:
             _in_float(model, weight, node, index)
     elif name in plan.dynamic_nodes:

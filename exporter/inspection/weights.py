@@ -59,7 +59,8 @@ def _constants(file: ir.Model) -> dict[str | None, list[ir.Value]]:
 def _onnx_use(
     node: ir.Node, value: ir.Value, roots: list[ir.Value], ready: Mapping[str | None, ir.Value]
 ) -> WeightUse | None:
-    root = max(roots, key=lambda v: 0 if v.const_value is None else v.const_value.nbytes)
+    narrow = [v for v in roots if v.dtype is not None and v.dtype.bitwidth <= 16]  # beside its scales and shapes
+    root = max(narrow or roots, key=lambda v: 0 if v.const_value is None else v.const_value.nbytes)
     if root.const_value is None or root.dtype == ir.DataType.FLOAT:
         return None
     inner, maker = value, value.producer()
@@ -122,7 +123,9 @@ def tflite_weights(path: Path) -> tuple[WeightUse, ...]:
         if operator.code == "DEQUANTIZE":
             runs = 32
         elif stored < 8 and operator.code != "EMBEDDING_LOOKUP":
-            whole = bool(taken) and subgraph is not file.subgraphs[0]  # XNNPACK takes their bodies, too; the interpreter tells of none
+            whole = (
+                bool(taken) and subgraph is not file.subgraphs[0]
+            )  # XNNPACK takes their bodies, too; the interpreter tells of none
             runs = stored if whole or operator.inputs[index] in taken else 8
         use = WeightUse(_SUFFIX.sub("", tensor.name), stored, runs, operator.code, int(tensor.data.size))
         found.setdefault(tensor.name, use)

@@ -174,7 +174,9 @@ class _Loop:
 
     def _start(self, like: Sequence[Tensor]) -> tuple[Steps, list[Tensor]]:
         ctx = self.ctx
-        inner = Lowering(ctx.node, Program(), ctx.values, integer=False, result=ctx.result, fused="NONE", storage=ctx.storage)
+        inner = Lowering(
+            ctx.node, Program(), ctx.values, integer=False, result=ctx.result, fused="NONE", storage=ctx.storage
+        )
         names = (inner.program.name("variable") for _ in like)
         return Steps(inner), [Tensor(n, v.shape, v.dtype, v.dynamic) for n, v in zip(names, like, strict=True)]
 

@@ -71,7 +71,7 @@ def plan_stored(node: ir.Node, wish: Wish, *, samples: bool) -> tuple[list[Tenso
         for value, array in zip(values, arrays, strict=True)
     ]
     if node.op_type in RECURRENT:
-        return tensors, wish.activations not in {"float"} and wish.weights != "float16"
+        return tensors, wish.activations in {"int8", "dynamic"} and wish.weights != "float16"
     linear = node.op_type in _LINEAR and wish.weights != "float16"
     return tensors, linear and wish.activations == "dynamic"
 
@@ -79,8 +79,13 @@ def plan_stored(node: ir.Node, wish: Wish, *, samples: bool) -> tuple[list[Tenso
 def _stored(node: ir.Node, name: str, array: Floats, wish: Wish, samples: bool) -> TensorPlan:
     if wish.weights == "float16":
         return TensorPlan(name, "weight", None, "stored as float16", kept="float16")
-    qparams, how = initial_qparams(array, weight_scheme(wish.weights, array, _stored_grain(node, array, wish), wish.symmetric))
-    return TensorPlan(name, "weight", qparams, _why(qparams, how), _rounder(node, wish, qparams, samples))
+    qparams, how = initial_qparams(
+        array, weight_scheme(wish.weights, array, _stored_grain(node, array, wish), wish.symmetric)
+    )
+    why = _why(qparams, how)
+    if node.op_type in RECURRENT:
+        why = why.replace("each channel", "each gate row")
+    return TensorPlan(name, "weight", qparams, why, _rounder(node, wish, qparams, samples))
 
 
 def _fits(node: ir.Node, array: npt.NDArray[np.generic]) -> bool:
