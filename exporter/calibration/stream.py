@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,6 @@ import onnxruntime as ort
 
 from exporter.calibration.histogram import Histogram
 from exporter.errors import DataError, LoadError
-from exporter.threads import in_order
 from exporter.types import TensorStats
 
 __all__ = ["calibrate"]
@@ -20,8 +18,6 @@ __all__ = ["calibrate"]
 ort.disable_telemetry_events()
 
 Batch = Mapping[str, npt.NDArray[np.generic]]
-Floats = list[npt.NDArray[np.float32]]
-_AHEAD = 1 << 26  # bytes of activations that may wait to be looked at
 
 
 def calibrate(
@@ -33,8 +29,7 @@ def calibrate(
 ) -> dict[str, TensorStats]:
     """Statistics of float32 activations by value name, from one pass in bounded memory.
 
-    batches   model-ready arrays by input name, as ``Dataset.batches`` gives them; memory grows with the batch alone.
-              They run on all cores, one batch to a thread: the statistics do not depend on how many cores there are
+    batches   model-ready arrays by input name, as ``Dataset.batches`` gives them; memory grows with the batch alone
     values    names of the activations to watch; default every float32 value that is not a constant
     progress  called with the number of samples seen so far
     Raises DataError when there is no sample, when one does not fit the model, or when a tensor turns NaN or infinite.
@@ -45,10 +40,12 @@ def calibrate(
     inner = [v.name for v in session.get_outputs() if v.name in watched]
     found = {name: Histogram() for name in watched}
     seen = 0
-    for feeds, arrays in _runs(session, inner, (_feeds(batch, fed) for batch in batches)):
+    for batch in batches:
+        feeds = _feeds(batch, fed)
         for name in fed:
             if name in found:
                 _add(found[name], feeds[name], name, seen)
+        arrays = _run(session, inner, feeds, seen)
         while arrays:  # each array is let go before the next one is looked at
             name = inner[len(arrays) - 1]
             _add(found[name], arrays.pop(), name, seen)
@@ -83,7 +80,7 @@ def _session(model: ir.Model, watched: Mapping[str, ir.Value]) -> ort.InferenceS
             if value.name in watched and not value.is_graph_output():
                 wide.graph.outputs.append(value)
     options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = 1  # statistics must not depend on the number of cores
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False  # an arena would keep the most that any batch ever took
     options.enable_mem_pattern = False
@@ -100,35 +97,13 @@ def _feeds(batch: Batch, names: Sequence[str]) -> Batch:
     return {name: np.ascontiguousarray(batch[name]) for name in names}
 
 
-def _runs(
-    session: ort.InferenceSession, names: Sequence[str], feeds: Iterator[Batch]
-) -> Iterator[tuple[Batch, Floats]]:
-    """Feeds and what they give: a few batches at a time, the next ones while one is looked at."""
-
-    def run(given: tuple[int, Batch]) -> tuple[Batch, Floats]:
-        start, batch = given
-        try:
-            return batch, session.run(names, dict(batch))
-        except Exception as error:
-            found = f"calibration: the model does not run on the batch from sample {start}: {_line(error)}"
-            raise DataError(found, "the samples must have the shapes and types of its inputs") from error
-
-    numbered = _numbered(feeds)
-    held = 1
-    for first in islice(numbered, 1):
-        made = run(first)
-        held = sum(array.nbytes for array in made[1]) + 1
-        yield made
-        del made
-    yield from in_order(run, numbered, most=_AHEAD // held)
-
-
-def _numbered(feeds: Iterator[Batch]) -> Iterator[tuple[int, Batch]]:
-    """Each batch with the number of its first sample."""
-    start = 0
-    for batch in feeds:
-        yield start, batch
-        start += len(next(iter(batch.values())))
+def _run(session: ort.InferenceSession, names: Sequence[str], feeds: Batch, seen: int) -> list[npt.NDArray[np.float32]]:
+    try:
+        arrays: list[npt.NDArray[np.float32]] = session.run(names, dict(feeds))
+        return arrays
+    except Exception as error:
+        found = f"calibration: the model does not run on the batch from sample {seen}: {_line(error)}"
+        raise DataError(found, "the samples must have the shapes and types of its inputs") from error
 
 
 def _line(error: Exception) -> str:
