@@ -55,9 +55,9 @@ from exporter.ops import (
     trigonometry,
     unary,
 )
-from exporter.ops.op import Fixed, Float, Free, Op, Rule, Same
+from exporter.ops.op import Fixed, Float, Free, Op, Rule, Same, Within
 
-__all__ = ["OPS", "Fixed", "Float", "Free", "Op", "Rule", "Same"]
+__all__ = ["OPS", "Fixed", "Float", "Free", "Op", "Rule", "Same", "Within"]
 
 _FAMILIES = (
     activation,

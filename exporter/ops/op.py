@@ -12,7 +12,21 @@ if TYPE_CHECKING:
     from exporter.ops.expansion import Expansion
     from exporter.ops.lowering import Lowering
 
-__all__ = ["ANY", "FLOAT", "NO_INT16", "NUMBERS", "STORED", "Fixed", "Float", "Free", "InputRole", "Op", "Rule", "Same"]
+__all__ = [
+    "ANY",
+    "FLOAT",
+    "NO_INT16",
+    "NUMBERS",
+    "STORED",
+    "Fixed",
+    "Float",
+    "Free",
+    "InputRole",
+    "Op",
+    "Rule",
+    "Same",
+    "Within",
+]
 
 FLOAT = ("float32",)
 NUMBERS = ("float32", "int32", "int64")
@@ -42,6 +56,11 @@ class Free:
 @dataclass(frozen=True, slots=True)
 class Same:
     """Integers pass through: all activation inputs and outputs must share scale and zero point."""
+
+
+@dataclass(frozen=True, slots=True)
+class Within(Same):
+    """Computed, but on the grid of its input: the kernel goes wrong where the output's steps are finer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from exporter.ops.activation import builtin
 from exporter.ops.lowering import Lowering, Tensor
-from exporter.ops.op import NO_INT16, Fixed, Float, Free, Op
+from exporter.ops.op import NO_INT16, Fixed, Float, Free, Op, Same, Within
 from exporter.ops.steps import Steps
 from exporter.ops.widened import REAL, Lower, widened
 
@@ -86,17 +86,17 @@ def swiglu(ctx: Lowering) -> None:
 _NO_INT = Float("no integer kernel in ONNX Runtime")
 
 
-def _row(op: str, lower: Lower, rule: Fixed | Float | Free = _NO_INT, int16: Fixed | Float = NO_INT16) -> Op:
+def _row(op: str, lower: Lower, rule: Fixed | Float | Free = _NO_INT, int16: Fixed | Float | Same = NO_INT16) -> Op:
     return Op(op, rule, lower=widened(lower, REAL), types=("float32", *REAL), int16=int16)
 
 
-_COARSE = Float("TFLite's int16 kernel takes it from a table, up to 16 steps apart")
+_WITHIN = Within()  # a finer step than the input's would end inside TFLite's table of 16 bits: 48 steps off there
 
 
 ROWS = (
     _row("Sigmoid", builtin("LOGISTIC"), Fixed(1 / 256, -128), Fixed(1 / 32768, 0)),
     _row("Tanh", builtin("TANH"), Fixed(1 / 128, 0), Fixed(1 / 32768, 0)),
-    _row("Gelu", builtin("GELU", approximate=lambda ctx: ctx.attr("approximate", "none") == "tanh"), Free(), _COARSE),
+    _row("Gelu", builtin("GELU", approximate=lambda ctx: ctx.attr("approximate", "none") == "tanh"), Free(), _WITHIN),
     _row("Erf", erf),
     _row("Softplus", softplus),
     _row("Softsign", softsign),

@@ -131,7 +131,7 @@ def _plan_activations(
             qparams = grid.qparams_from_range(low, high, scheme)
             why = f"{observer} over calibration: [{low:.6g}, {high:.6g}]"
         if len(names) > 1:
-            why += f"; shared by {len(names)} tensors that only pass integers on"
+            why += f"; shared by {len(names)} tensors of one scale"
         for name in names:
             readers = grids[name].readers
             border = f"; requantized for {', '.join(readers)}" if readers else ""

@@ -19,7 +19,7 @@ from tests.quantize.graphs import model_of, run, stats_of
 
 # Moves the input on as it is: a Conv before a Sigmoid would multiply its own last step
 LEAD = "a = MaxPool<kernel_shape=[1,1]>(x) "
-_SKIPPED = {"relu", "relu6", "gelu", "gelu by tanh", "elu", "sub"}  # written below, or in float
+_SKIPPED = {"relu", "relu6", "elu", "sub"}  # written below, or in float
 _CASES = {name: body.replace(int8.LEAD, LEAD) for name, (body, _) in int8.CASES.items() if name not in _SKIPPED}
 CASES = _CASES | {
     "sub": "{ " + LEAD + "v = LeakyRelu<alpha=0.5>(a) y = Sub(a, v) }",
@@ -44,7 +44,7 @@ CASES = _CASES | {
     "transposed conv": "{ " + LEAD + "y = ConvTranspose<strides=[2,2]>(a, up) }",
 }  # fmt: skip
 # tables and products of the kernels, and finer steps behind them than before them; one step everywhere else
-STEPS = {"tanh": 4, "softmax": 3, "mul": 2, "sub": 3, "conv, relu6": 2}
+STEPS = {"tanh": 4, "softmax": 3, "gelu": 2, "gelu by tanh": 2, "mul": 2, "sub": 3, "conv, relu6": 2}
 ARRAYS = int8.ARRAYS | {
     "c5": int8.noise(5),
     "stack": int8.noise(8, 8, 8),

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import onnx
 
-from exporter.ops import OPS, Fixed, Float, Free, Op, Rule, Same
+from exporter.ops import OPS, Fixed, Float, Free, Op, Rule, Same, Within
 from tests.node_suite.runner import Result, load_cases, run_cases
 
 __all__ = ["document"]
@@ -92,6 +92,8 @@ def _rule(rule: Rule) -> str:
     match rule:
         case Free():
             return "yes"
+        case Within():
+            return "yes, in the input's scale"
         case Same():
             return "passes"
         case Fixed(scale, zero_point):

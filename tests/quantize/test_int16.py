@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from hypothesis import given
 from hypothesis import strategies as st
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
 from exporter import grid, packing
 from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import emit_tflite, read_tflite
 from exporter.errors import PlanError, RecipeError
+from exporter.loading import from_proto
 from exporter.parity.numbers import compare_numbers
 from exporter.preparing import INT8_PASSES, prepare
 from exporter.quantization import quantize
@@ -179,3 +183,25 @@ def test_training_on_int16_activations_is_refused() -> None:
     recipe = with_arguments(None, {"source": "net.onnx", "activations": "int16"})
     with pytest.raises(RecipeError, match="leave training nothing to win"):
         refuse(recipe, trained=True, calibrated=True)
+
+
+def test_a_file_that_another_quantizer_made_becomes_integers(tmp_path: Path) -> None:
+    """onnxruntime's own, symmetric int16: the pairs around each operator say all that TFLite needs."""
+    batches = iter([FEEDS])
+
+    class Reader(CalibrationDataReader):
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(batches, None)
+
+    onnx.save(ir.to_proto(model_of(NET, **ARRAYS)), tmp_path / "net.onnx")
+    quantize_static(
+        tmp_path / "net.onnx", tmp_path / "int16.onnx", Reader(), per_channel=True, activation_type=QuantType.QInt16,
+        extra_options={"ActivationSymmetric": True},
+    )  # fmt: skip
+    model = from_proto(onnx.load(tmp_path / "int16.onnx"))
+    data = emit_tflite(model)
+    codes = Counter(o.code for o in read_tflite(data).operators)
+    assert codes["CONV_2D"] == 2
+    assert codes["QUANTIZE"] <= 3, "the input, and the Sigmoid, whose scale TFLite fixes"
+    expected = run(model, FEEDS, optimize=False)["y"]
+    assert np.abs(tflite(data, FEEDS) - expected).max() <= 1e-3 * np.abs(expected).max()
