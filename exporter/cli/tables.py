@@ -319,9 +319,15 @@ def _schemes(rows: tuple[TensorScheme, ...]) -> list[RenderableType]:
 
 
 def _float_table(title: str, nodes: Iterable[FloatNode]) -> Table:
+    """Those of one operator and reason in one row where there are very many: the steps of a recurrent layer."""
+    groups: dict[tuple[str, ...], list[FloatNode]] = {}
+    found = list(nodes)
+    for node in found:
+        key = (node.op, node.why) if len(found) > _FEW else (node.op, node.why, node.name)
+        groups.setdefault(key, []).append(node)
     table = _table(title, "op", "why")
-    for node in nodes:
-        table.add_row(node.name, node.op, node.why)
+    for first, *more in groups.values():
+        table.add_row(f"{first.name} and {len(more)} more" if more else first.name, first.op, first.why)
     return table
 
 

@@ -25,7 +25,7 @@ def turned(integers: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
 
 
 def dynamic_lstm(
-    g: ir.Graph, node: ir.Node, weights: tuple[ir.Value, ir.Value], scales: tuple[np.ndarray, np.ndarray], name: str
+    g: ir.Graph, node: ir.Node, weights: tuple[ir.Value, ir.Value], scales: tuple[np.ndarray, np.ndarray]
 ) -> ir.Node:
     """The node to put in place of ``node``.
 
@@ -33,12 +33,12 @@ def dynamic_lstm(
     """
     given: list[ir.Value | None] = [*node.inputs, *[None] * (_PEEPHOLES + 1 - len(node.inputs))]
     given[1:3] = weights
-    for which, weight, scale in zip("wr", weights, scales, strict=True):
-        shape = weight.shape
+    for weight, scale in zip(weights, scales, strict=True):
+        shape, name = weight.shape, (weight.name or "weight").removesuffix("_integers")
         assert shape is not None
         rows = np.broadcast_to(np.asarray(scale, np.float32), (int(shape[0]), int(shape[2])))  # type: ignore[arg-type]
-        given.append(graph.add_initializer(g, f"{name}_{which}_scale", np.ascontiguousarray(rows)))
-        given.append(graph.add_initializer(g, f"{name}_{which}_zero_point", np.zeros(rows.shape, np.int8)))
+        given.append(graph.add_initializer(g, f"{name}_scale", np.ascontiguousarray(rows)))
+        given.append(graph.add_initializer(g, f"{name}_zero_point", np.zeros(rows.shape, np.int8)))
     attributes = [a for key, a in node.attributes.items() if key != "layout"]
     outputs = [ir.Value(name=v.name, shape=v.shape, type=v.type) for v in node.outputs]
     return ir.Node(

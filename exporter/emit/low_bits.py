@@ -207,17 +207,15 @@ def _behind(writing: _Writing, value: ir.Value | None) -> _Weight | None:
 
 def _lstm(writing: _Writing, node: ir.Node, both: Sequence[_Weight]) -> None:
     model, g, made, scales, values = writing.model, writing.model.graph, [], [], []
-    name = graph.fresh_name(g, f"{both[0].name}_lstm")
     for weight in both:
         grain: Grain = PerChannel(2) if isinstance(weight.qparams.scheme.grain, PerChannel) else PerTensor()
         qparams = replace(weight.qparams, scheme=replace(weight.qparams.scheme, grain=grain))
-        value, nodes = unpack.store(
-            model, graph.fresh_name(g, f"{weight.name}_dynamic_integers"), turned(weight.integers), qparams
-        )
+        name = graph.fresh_name(g, f"{weight.name}_dynamic_integers")
+        value, nodes = unpack.store(model, name, turned(weight.integers), qparams)
         made += nodes
         values.append(value)
         scales.append(weight.qparams.scale)
-    new = dynamic_lstm(g, node, (values[0], values[1]), (scales[0], scales[1]), name)
+    new = dynamic_lstm(g, node, (values[0], values[1]), (scales[0], scales[1]))
     g.opset_imports[_MICROSOFT] = 1
     g.insert_before(node, [*made, new])
     for old, fresh in zip(node.outputs, new.outputs, strict=True):

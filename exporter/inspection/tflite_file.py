@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from exporter.emit.tflite import read_tflite
 from exporter.inspection.types import FloatNode, Inspection, Kernels, Port, TensorScheme
@@ -12,6 +14,7 @@ from exporter.inspection.weights import tflite_weights
 __all__ = ["inspect_tflite"]
 
 _BOUNDARY = {"QUANTIZE", "DEQUANTIZE"}
+_WEIGHTED = {"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"}
 _REORDER = {"RESHAPE", "TRANSPOSE"}
 
 
@@ -38,7 +41,7 @@ def inspect_tflite(path: Path) -> Inspection:
             kinds["boundary"] += 1
         elif operator.code in _REORDER:
             kinds["reorder"] += 1
-        elif all(r.scale.size for r in results):
+        elif all(r.scale.size for r in results) or _is_hybrid(operator, found.tensors):
             kinds["integer"] += 1
         elif any(r.dtype.startswith("float") for r in results):
             kinds["in_float"] += 1
@@ -70,3 +73,9 @@ def inspect_tflite(path: Path) -> Inspection:
         schemes=tuple(schemes),
         kernels=kernels,
     )
+
+
+def _is_hybrid(operator: Any, tensors: Sequence[Any]) -> bool:
+    """Does it quantize its float input in each run, to multiply integers?"""
+    weight = tensors[operator.inputs[1]] if operator.code in _WEIGHTED else None
+    return weight is not None and bool(weight.scale.size) and weight.data is not None

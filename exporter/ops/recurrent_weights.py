@@ -1,6 +1,6 @@
 """The matrices of a recurrent layer as FULLY_CONNECTED reads them: float, or integers that every step shares.
 
-With integers XNNPACK quantizes what a step reads to int8, a scale for each row, and gives float (docs/decisions/0018).
+With integers XNNPACK quantizes what a step reads to int8, a scale for each row, and gives float (docs/decisions/0019).
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def orders(source: tuple[int, ...], target: tuple[int, ...]) -> Iterator[tuple[i
 
 def compare_numbers(plan: Plan, onnx_model: ir.Model, tflite: bytes) -> Numbers:
     """Every quantized tensor of the plan, in the quantized ONNX graph and in the TFLite file."""
-    folded = prepare(onnx_model, ["fold"])
+    folded = prepare(_keeping_integers(onnx_model, plan), ["fold"])
     nodes = {n.outputs[0].name: n for n in folded.graph if n.outputs}
     file = read_tflite(tflite)
     tensors: dict[str, Any] = {}
@@ -71,9 +71,8 @@ def compare_numbers(plan: Plan, onnx_model: ir.Model, tflite: bytes) -> Numbers:
                 missing.append(f"{planned.name}: its integers are not a constant")
             else:
                 integers += stored.size
-                if isinstance(found, _Parts):
-                    stored = stored.reshape(-1, stored.shape[-1])
-                if not _same_integers(stored, found.data):
+                ways = _rows_of(stored) if isinstance(found, _Parts) else [stored]
+                if not any(_same_integers(way, found.data) for way in ways):
                     problems.append("integers differ")
         different += [f"{planned.name}: {p}" for p in problems]
     return Numbers(counts["activation"], counts["weight"], counts["bias"], integers, tuple(different), tuple(missing))
@@ -104,6 +103,11 @@ def _parts_of(tensors: Mapping[str, Any]) -> dict[str, _Parts]:
     return joined
 
 
+def _rows_of(stored: Array) -> list[Array]:
+    """All directions of a recurrent weight below each other, whichever of the last two axes are its rows."""
+    return [way.reshape(-1, way.shape[-1]) for way in (stored, stored.swapaxes(-1, -2))]
+
+
 def _same_integers(stored: Array, other: Array) -> bool:
     """In some order of the axes, or with the columns in the order of a feature map flattened channels last."""
     turned = [stored.transpose(o).reshape(other.shape) for o in orders(stored.shape, other.shape)]
@@ -121,6 +125,18 @@ def flattened_maps(rows: Array) -> Iterator[Array]:
 _Found = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], Array | None]
 
 
+_FORMS = ("dynamic", "float")  # in which the ONNX file keeps weights that no DequantizeLinear reads (emit.low_bits)
+
+
+def _keeping_integers(model: ir.Model, plan: Plan) -> ir.Model:
+    """A copy that gives these integers: folding would make them one with their scales."""
+    wanted = {f"{name}_{form}_{part}" for name in plan.tensors for form in _FORMS for part in ("integers", "scale")}
+    result = model.clone()
+    result.graph.outputs.extend(v for node in result.graph for v in node.outputs if v.name in wanted)
+    result.graph.outputs.extend(v for name, v in result.graph.initializers.items() if name in wanted)
+    return result
+
+
 def _in_onnx(model: ir.Model, nodes: Mapping[str | None, ir.Node], planned: TensorPlan) -> _Found | None:
     """Scale, zero point as of int8, and the integers of a constant."""
     stored = f"{planned.name}_quantized"
@@ -132,7 +148,7 @@ def _in_onnx(model: ir.Model, nodes: Mapping[str | None, ir.Node], planned: Tens
         value = model.graph.initializers.get(stored)
         readers = [n for n in graph.consumers(value) if n.op_type == "DequantizeLinear"] if value is not None else []
         if not readers:
-            return None
+            return _apart(model, planned.name)
         node = readers[0]
     scale, zero = graph.constant(node.inputs[1]), graph.constant(node.inputs[2]) if len(node.inputs) > 2 else None
     if scale is None:
@@ -142,6 +158,18 @@ def _in_onnx(model: ir.Model, nodes: Mapping[str | None, ir.Node], planned: Tens
         zeros = zeros - _MOVED
     constant = graph.constant(model.graph.initializers.get(stored)) if planned.role != "activation" else None
     return np.asarray(scale, np.float32), zeros, None if constant is None else np.asarray(constant)
+
+
+def _apart(model: ir.Model, name: str) -> _Found | None:
+    """Of a weight whose integers and scales lie beside each other."""
+    for form in _FORMS:
+        values = (model.graph.initializers.get(f"{name}_{form}_{part}") for part in ("integers", "scale"))
+        integers, scale = (
+            None if value is None or value.const_value is None else value.const_value.numpy() for value in values
+        )
+        if integers is not None and scale is not None:
+            return np.asarray(scale, np.float32), np.zeros(1, np.int64), np.asarray(integers)
+    return None
 
 
 def _grid_problems(q: QParams, ours: _Found, found: Any) -> list[str]:

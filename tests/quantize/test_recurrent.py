@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from exporter.cli.tables import inspection as shown
 from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import emit_tflite, read_tflite
 from exporter.inspection import inspect_file
@@ -93,9 +94,10 @@ def test_int8(op: str, attributes: str, steps: int, tmp_path: Path) -> None:
     assert len(planned.plan.dynamic_nodes) == 1
     quantized = apply(model, planned)
     data = emit_tflite(quantized, planned.plan)
-    numbers = compare_numbers(planned.plan, quantized, data)
-    assert not numbers.different + numbers.missing
-    assert numbers.integers == sum(i.size for i in planned.integers.values())
+    for onnx in (quantized, emit_onnx(quantized, planned.plan)):
+        numbers = compare_numbers(planned.plan, onnx, data)
+        assert not numbers.different + numbers.missing
+        assert numbers.integers == sum(i.size for i in planned.integers.values())
     for batch in (1, 3):
         assert max(apart(model, planned, data, batch)) < 0.015
     assert uses(model, planned, data, tmp_path) == [INT8 if op == "LSTM" else STORED, INT8]
@@ -111,6 +113,8 @@ def test_only_stored(op: str, activations: str, steps: int, tmp_path: Path) -> N
     planned = rounded(model, Quantize(activations=activations))  # type: ignore[arg-type]
     assert not planned.plan.dynamic_nodes
     data = emit_tflite(apply(model, planned), planned.plan)
+    numbers = compare_numbers(planned.plan, emit_onnx(apply(model, planned), planned.plan), data)
+    assert not numbers.different + numbers.missing
     assert max(apart(model, planned, data, 3)) < 1e-5
     assert uses(model, planned, data, tmp_path) == [STORED, STORED]
 
@@ -130,6 +134,8 @@ def test_few_bits(op: str, weights: str, tmp_path: Path) -> None:
     planned = rounded(model, Quantize(weights=weights, activations="dynamic"))  # type: ignore[arg-type]
     data = emit_tflite(apply(model, planned), planned.plan)
     assert max(apart(model, planned, data, 3)) < 0.02
+    numbers = compare_numbers(planned.plan, emit_onnx(apply(model, planned), planned.plan), data)
+    assert not numbers.different + numbers.missing
     theirs, ours = FEW[weights]
     assert uses(model, planned, data, tmp_path) == [{theirs} if op == "LSTM" else STORED, {ours}]
     wide = rounded(model, DYNAMIC)
@@ -213,3 +219,26 @@ def test_smallest_file_has_a_loop() -> None:
     fast, small = (emit_tflite(quantized, planned.plan, smallest=smallest) for smallest in (False, True))
     assert len(small) < 0.9 * len(fast)
     assert max(apart(model, planned, small, 1)) < 0.015
+
+
+def test_another_integer_is_seen() -> None:
+    model = layer("GRU", attributes=BOTH)
+    planned = rounded(model, DYNAMIC)
+    data = emit_tflite(apply(model, planned), planned.plan)
+    planned.integers["r"][1, -1, -1] += 1
+    numbers = compare_numbers(planned.plan, emit_onnx(apply(model, planned), planned.plan), data)
+    assert numbers.different == ("r: integers differ",)
+
+
+def test_people_see_a_layer_and_not_its_steps(tmp_path: Path) -> None:
+    model = layer("LSTM", 20)
+    planned = rounded(model, DYNAMIC)
+    path = tmp_path / "model.tflite"
+    path.write_bytes(emit_tflite(apply(model, planned), planned.plan))
+    found = inspect_file(path)
+    assert found.kernels is not None
+    assert found.kernels.integer == found.ops["FULLY_CONNECTED"] == 20
+    tables = [part for part in shown(found) if hasattr(part, "columns")]
+    rows = [cell for table in tables for column in table.columns for cell in column.cells]
+    assert rows.count("LOGISTIC") == 1
+    assert any(str(cell).endswith(f"and {found.ops['LOGISTIC'] - 1} more") for cell in rows)
