@@ -195,16 +195,31 @@ def KEYS(wish: Quantize) -> dict[str, object]:
     return {name: getattr(wish, name) for name in ("weights", "activations", "granularity")}
 
 
-def test_a_head_that_is_also_the_table_keeps_its_own_rounding():
+def test_a_head_that_is_also_the_table_is_rounded_for_both():
     text = "main (int64[N] i) => (float[N,40] y) { e = Gather(t, i) h = MatMul(e, p) y = Gemm<transB=1>(h, t) }"
     model = model_of(text, t=noise(40, 32), p=noise(32, 32))
     feeds = [{"i": np.arange(40) * (1 + n) % 40} for n in range(4)]
     wish = Quantize(weights="int3", activations="float", granularity=16, rounder="gptq")
-    plan = make_plan(model, {}, wish)
-    rounded = round_weights(model, plan, lambda: feeds)
+    rounded = round_weights(model, make_plan(model, {}, wish, samples=True), lambda: feeds)
     alone = round_weights(model, make_plan(model, {}, Quantize(**{**KEYS(wish), "rounder": "mse"})))
-    np.testing.assert_array_equal(rounded.integers["t"], alone.integers["t"])
-    assert not np.array_equal(rounded.integers["p"], alone.integers["p"])
+    assert [rounded.plan.tensors[name].rounder for name in "tp"] == ["gptq", "gptq"]
+    table, product = (model.graph.initializers[name].const_value.numpy() for name in "tp")
+    reads = np.concatenate([table[f["i"]] @ product for f in feeds]).astype(np.float64)
+    covariance = reads.T @ reads / len(reads)
+
+    def loss(found):  # as the head, and as what is looked up
+        error = grid.dequantize(found.integers["t"], found.plan.tensors["t"].qparams) - table
+        return np.trace(error @ (covariance + np.diag(covariance).mean() * np.eye(32)) @ error.T)
+
+    assert loss(rounded) < 0.8 * loss(alone)
+
+
+def test_a_table_that_is_only_looked_up_is_nearest_by_least_squares():
+    text = "main (int64[N] i) => (float[N,8] y) { e = Gather(t, i) y = MatMul(e, p) }"
+    model = model_of(text, t=noise(40, 32), p=noise(32, 8))
+    wish = Quantize(weights="int3", activations="float", granularity=16, override=[Override("Gather", rounder="gptq")])
+    rounded = round_weights(model, make_plan(model, {}, wish, samples=True), lambda: [{"i": np.arange(40)}])
+    assert [rounded.plan.tensors[name].rounder for name in "tp"] == ["mse", "gptq"]
 
 
 def test_only_some_layers():

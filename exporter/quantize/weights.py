@@ -146,7 +146,10 @@ def _rounder(node: ir.Node, wish: Wish, qparams: QParams, samples: bool) -> str:
         return wish.rounder
     if qparams.scheme.bits >= _NEAREST_FROM:
         return "nearest"
-    return "gptq" if samples and node.op_type in {"Conv", *_LINEAR} else "mse"
+    weight = node.inputs[0 if node.op_type == "Gather" else 1]
+    assert weight is not None
+    readers = {node.op_type, *(other.op_type for other in graph.consumers(weight))}  # a table may be the head too
+    return "gptq" if samples and readers & {"Conv", *_LINEAR} else "mse"
 
 
 def _why(qparams: QParams, how: str) -> str:

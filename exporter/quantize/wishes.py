@@ -41,8 +41,15 @@ def wishes(model: ir.Model, quantize: Quantize) -> dict[str, Wish]:
     nodes = list(model.graph)
     _check_patterns(nodes, quantize)
     general = Wish(*(getattr(quantize, key) for key in _KEYS))
-    table = replace(general, weights=_embeddings(quantize), rounder="auto")
+    table = replace(general, weights=_embeddings(quantize), rounder=_table_rounder(quantize))
     return {graph.node_name(n): _wish(n, table if n.op_type == "Gather" else general, quantize) for n in nodes}
+
+
+def _table_rounder(quantize: Quantize) -> str:
+    """Of look-up tables: by what is read where the layers' rounder looks at that too, else by their own numbers."""
+    if quantize.rounder in {"auto", "gptq", "adaround"}:
+        return "auto"
+    return "mse" if _embeddings(quantize) in _FEW_BITS else "nearest"
 
 
 def _embeddings(quantize: Quantize) -> str:

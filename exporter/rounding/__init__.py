@@ -5,7 +5,7 @@ WEIGHT_ROUNDERS look at one weight alone. LAYER_ROUNDERS see what the layer read
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -17,9 +17,11 @@ from exporter.errors import DataError, PlanError
 from exporter.rounding.adaround import adaround
 from exporter.rounding.gptq import gptq
 from exporter.rounding.hqq import hqq
+from exporter.rounding.kinds import LayerRounder, WeightRounder, in_bytes
+from exporter.rounding.layers import layers_of
 from exporter.rounding.mse import mse
 from exporter.rounding.nearest import nearest
-from exporter.rounding.sequential import LayerRounder, WeightRounder, in_bytes, sequential
+from exporter.rounding.sequential import sequential
 from exporter.threads import one_blas_thread
 from exporter.types import Plan, QParams, Rounded, TensorPlan
 
@@ -58,7 +60,8 @@ def round_weights(
     """
     tensors, integers = dict(plan.tensors), {}
     wanted = [t for t in plan.tensors.values() if t.role == "weight" and t.qparams is not None]
-    with_data = [tensor for tensor in wanted if tensor.rounder in LAYER_ROUNDERS]
+    read = {layer.weight for layer in layers_of(model)}
+    with_data = [tensor for tensor in wanted if tensor.rounder in LAYER_ROUNDERS and tensor.name in read]
     for done, tensor in enumerate(wanted):
         if progress is not None and not with_data:
             progress(done, len(wanted))
@@ -66,10 +69,11 @@ def round_weights(
         if array is None:
             raise PlanError(f"the plan gives {tensor.name!r} as a weight, but it is not a constant of the graph")
         assert tensor.qparams is not None
-        rounder = nearest if tensor.rounder in LAYER_ROUNDERS else _rounder(tensor)
+        kept = replace(tensor, rounder="mse") if _only_looked_up(tensor, read) else tensor
+        rounder = nearest if kept.rounder in LAYER_ROUNDERS else _rounder(kept)
         qparams, made = rounder(array.astype(np.float32), tensor.qparams)
         integers[tensor.name] = in_bytes(made, qparams.scheme)
-        tensors[tensor.name] = replace(tensor, qparams=qparams)
+        tensors[tensor.name] = replace(kept, qparams=qparams)
     rounded = Rounded(with_bias_scales(model, replace(plan, tensors=tensors)), integers)
     if not with_data:
         return rounded
@@ -77,6 +81,11 @@ def round_weights(
         name = with_data[0].rounder
         raise DataError(f"rounder {name!r} needs calibration samples", "give data.calibration, or another rounder")
     return sequential(model, rounded, batches(), LAYER_ROUNDERS, progress)
+
+
+def _only_looked_up(tensor: TensorPlan, read: Collection[str]) -> bool:
+    """A table that no layer multiplies with: there are no moments to round it by."""
+    return tensor.rounder in LAYER_ROUNDERS and tensor.name not in read
 
 
 def _rounder(tensor: TensorPlan) -> WeightRounder:

@@ -16,18 +16,17 @@ from exporter.errors import DataError
 from exporter.quantize import apply
 from exporter.rounding.frontier import Array, Batch, Frontier, samples_within
 from exporter.rounding.gptq import output_target
+from exporter.rounding.kinds import LayerRounder, in_bytes
 from exporter.rounding.layers import Layer, layers_of
 from exporter.rounding.moments import Moments, Sums, sums
+from exporter.rounding.tables import round_tables
 from exporter.threads import in_order
-from exporter.types import Codebook, QParams, Rounded, Scheme, TensorPlan
+from exporter.types import QParams, Rounded, TensorPlan
 
-__all__ = ["LayerRounder", "WeightRounder", "in_bytes", "sequential"]
+__all__ = ["sequential"]
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
-WeightRounder = Callable[[Floats, QParams], tuple[QParams, npt.NDArray[np.int32]]]
-# target [G,rows,K], covariance [G,K,K], scale and zero point that broadcast, scheme -> integers i32[G,rows,K]
-LayerRounder = Callable[[Doubles, Doubles, Doubles, Doubles, Scheme | Codebook], npt.NDArray[np.int32]]
 
 _MEMORY = 1 << 28  # bytes that one network's frontier may hold
 _POSITIONS = 1 << 15  # output positions of a layer that its moments are taken over
@@ -49,6 +48,7 @@ def sequential(
     Raises DataError when there is none.
     """
     feeds = _taken(model, batches)
+    rounded, tables = round_tables(model, rounded, feeds, layer_rounders)
     tensors, integers, biases = dict(rounded.plan.tensors), dict(rounded.integers), dict(rounded.biases)
     quantized = apply(model, rounded)
     wide, narrow = Frontier(model, feeds), Frontier(quantized, feeds)
@@ -59,7 +59,7 @@ def sequential(
             progress(done, len(layers))
         weight = _array(model, layer.weight)
         tensor = tensors[layer.weight]
-        shared = any(other.weight == layer.weight for other in layers[:done])
+        shared = layer.weight in tables or any(other.weight == layer.weight for other in layers[:done])
         rounding = tensor.rounder in layer_rounders and not shared
         if not rounding and layer.bias is None:
             continue
@@ -73,11 +73,6 @@ def sequential(
         _correct_bias(model, layer, moments, tensors, read, integers[layer.weight], biases)
         _write(quantized, layer, tensors, integers[layer.weight], biases)
     return Rounded(replace(rounded.plan, tensors=tensors), integers, biases)
-
-
-def in_bytes(integers: npt.NDArray[np.int32], scheme: Scheme | Codebook) -> npt.NDArray[np.integer]:
-    """In one byte each where they fit: those of a whole model are held at once."""
-    return integers.astype(np.int8) if scheme.qmin >= -128 and scheme.qmax <= 127 else integers
 
 
 def _taken(model: ir.Model, batches: Iterable[Batch]) -> list[Batch]:
