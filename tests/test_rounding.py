@@ -211,7 +211,7 @@ def test_a_head_that_is_also_the_table_is_rounded_for_both():
         error = grid.dequantize(found.integers["t"], found.plan.tensors["t"].qparams) - table
         return np.trace(error @ (covariance + np.diag(covariance).mean() * np.eye(32)) @ error.T)
 
-    assert loss(rounded) < 0.8 * loss(alone)
+    assert loss(rounded) < 0.9 * loss(alone)
 
 
 def test_a_table_that_is_only_looked_up_is_nearest_by_least_squares():

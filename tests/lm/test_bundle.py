@@ -112,7 +112,7 @@ def test_int4_is_small_in_both_runtimes_and_a_gate_that_fails_says_so(trained: T
     plan = json.loads((bundle.path / "plan.json").read_text())
     tables = {t["name"]: t["rounder"] for t in plan["tensors"]}
     assert tables["layers.0.mlp.up.weight"] == "gptq"  # there is text to see
-    assert tables["embed.weight"] == "mse"  # read as a table too
+    assert tables["embed.weight"] == "gptq"  # looked up, and the head
 
 
 @pytest.mark.parametrize(
