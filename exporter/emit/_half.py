@@ -6,12 +6,13 @@ A graph asks for it by widening a float16 constant (Cast). The kernels compute w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
 from exporter import graph
-from exporter.ops.lowering import Operator, Program, Tensor
+from exporter.ops.lowering import Operator, Program, Region, Tensor
 
 __all__ = ["asks_for_halves", "with_halves"]
 
@@ -36,10 +37,10 @@ def asks_for_halves(model: ir.Model) -> bool:
 
 
 def with_halves(operators: Sequence[Operator], program: Program) -> list[Operator]:
-    """The operators, each weight that float16 holds exactly behind a DEQUANTIZE of its own."""
+    """The operators, each weight that float16 holds exactly behind a DEQUANTIZE of its own; also in bodies of loops."""
     widened: dict[int, Tensor | None] = {}
     found: list[Operator] = []
-    for operator in operators:
+    for operator in (_with_halves_inside(operator) for operator in operators):
         place = _WEIGHTS.get(operator.code)
         weight = operator.inputs[place] if place is not None else None
         if weight is None or weight.data is None or weight.dtype != np.float32:
@@ -59,6 +60,18 @@ def with_halves(operators: Sequence[Operator], program: Program) -> list[Operato
         inputs = tuple(wide_or_none if tensor is weight else tensor for tensor in operator.inputs)
         found.append(Operator(operator.code, inputs, operator.outputs, operator.options))
     return found
+
+
+def _with_halves_inside(operator: Operator) -> Operator:
+    if operator.options is None:
+        return operator
+    table, fields = operator.options
+    inside = {
+        key: replace(value, operators=with_halves(value.operators, Program()))
+        for key, value in fields.items()
+        if isinstance(value, Region)
+    }
+    return replace(operator, options=(table, {**fields, **inside})) if inside else operator
 
 
 def _half(weight: Tensor, program: Program) -> Tensor | None:

@@ -242,3 +242,12 @@ def test_people_see_a_layer_and_not_its_steps(tmp_path: Path) -> None:
     rows = [cell for table in tables for column in table.columns for cell in column.cells]
     assert rows.count("LOGISTIC") == 1
     assert any(str(cell).endswith(f"and {found.ops['LOGISTIC'] - 1} more") for cell in rows)
+
+
+@pytest.mark.parametrize("steps", [6, 70], ids=["written out", "looped"])
+def test_float16(steps: int) -> None:
+    model = layer("LSTM", steps)
+    planned = rounded(model, Quantize(weights="float16", activations="float"))
+    halves, whole = emit_tflite(apply(model, planned), planned.plan), emit_tflite(model)
+    assert max(apart(model, planned, halves, 3)) < 1e-5
+    assert len(halves) < len(whole) - 1.9 * GATES["LSTM"] * 64 * (64 + INPUT), "in the body of the loop, too"
