@@ -59,6 +59,8 @@ def compare_numbers(plan: Plan, onnx_model: ir.Model, tflite: bytes) -> Numbers:
         found = next((tensors[n] for n in names_of(planned.name) if n in tensors and tensors[n].scale.size), None)
         found = found or parts.get(planned.name)
         ours = _in_onnx(folded, nodes, planned)
+        if ours is None and planned.role == "weight":
+            ours = _apart({**folded.graph.initializers, **onnx_model.graph.initializers}, planned.name)
         if ours is None or found is None:
             where = " and ".join(w for w, f in (("ONNX", ours), ("TFLite", found)) if f is None)
             missing.append(f"{planned.name}: not a tensor of its own in {where}")
@@ -133,7 +135,6 @@ def _keeping_integers(model: ir.Model, plan: Plan) -> ir.Model:
     wanted = {f"{name}_{form}_{part}" for name in plan.tensors for form in _FORMS for part in ("integers", "scale")}
     result = model.clone()
     result.graph.outputs.extend(v for node in result.graph for v in node.outputs if v.name in wanted)
-    result.graph.outputs.extend(v for name, v in result.graph.initializers.items() if name in wanted)
     return result
 
 
@@ -148,7 +149,7 @@ def _in_onnx(model: ir.Model, nodes: Mapping[str | None, ir.Node], planned: Tens
         value = model.graph.initializers.get(stored)
         readers = [n for n in graph.consumers(value) if n.op_type == "DequantizeLinear"] if value is not None else []
         if not readers:
-            return _apart(model, planned.name)
+            return None
         node = readers[0]
     scale, zero = graph.constant(node.inputs[1]), graph.constant(node.inputs[2]) if len(node.inputs) > 2 else None
     if scale is None:
@@ -160,10 +161,10 @@ def _in_onnx(model: ir.Model, nodes: Mapping[str | None, ir.Node], planned: Tens
     return np.asarray(scale, np.float32), zeros, None if constant is None else np.asarray(constant)
 
 
-def _apart(model: ir.Model, name: str) -> _Found | None:
+def _apart(constants: Mapping[str, ir.Value], name: str) -> _Found | None:
     """Of a weight whose integers and scales lie beside each other."""
     for form in _FORMS:
-        values = (model.graph.initializers.get(f"{name}_{form}_{part}") for part in ("integers", "scale"))
+        values = (constants.get(f"{name}_{form}_{part}") for part in ("integers", "scale"))
         integers, scale = (
             None if value is None or value.const_value is None else value.const_value.numpy() for value in values
         )
