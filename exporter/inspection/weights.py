@@ -123,10 +123,9 @@ def tflite_weights(path: Path) -> tuple[WeightUse, ...]:
         if operator.code == "DEQUANTIZE":
             runs = 32
         elif stored < 8 and operator.code != "EMBEDDING_LOOKUP":
-            whole = (
-                bool(taken) and subgraph is not file.subgraphs[0]
-            )  # XNNPACK takes their bodies, too; the interpreter tells of none
-            runs = stored if whole or operator.inputs[index] in taken else 8
+            # XNNPACK takes the bodies of loops, too; the interpreter tells of none
+            in_loop = bool(taken) and subgraph is not file.subgraphs[0]
+            runs = stored if in_loop or operator.inputs[index] in taken else 8
         use = WeightUse(_SUFFIX.sub("", tensor.name), stored, runs, operator.code, int(tensor.data.size))
         found.setdefault(tensor.name, use)
     return tuple(found.values())
