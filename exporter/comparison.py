@@ -33,7 +33,7 @@ def compare_once(source: Path, model: ir.Model, path: Path, *, channels_last: bo
     feeds = _random_feeds(model)
     if feeds is None:
         return None
-    session = reference.open_file(source, threads=1)
+    session = reference.open_file(source, threads=1, once=True)
     names = [o.name for o in session.get_outputs()]
     try:
         expected = dict(zip(names, session.run(None, dict(feeds)), strict=True))

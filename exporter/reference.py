@@ -35,13 +35,14 @@ def session(model: ir.Model, *, threads: int = 0, optimize: bool = True) -> ort.
     return _open(ir.to_proto(model).SerializeToString(), threads, optimize)
 
 
-def open_file(path: Path, *, threads: int = 0) -> ort.InferenceSession:
-    """The same for a file, with whatever external data lies beside it."""
-    return _open(str(path), threads, True)
+def open_file(path: Path, *, threads: int = 0, once: bool = False) -> ort.InferenceSession:
+    """The same for a file, with whatever external data lies beside it. ``once``: for one run, in the least memory."""
+    return _open(str(path), threads, True, arena=not once)
 
 
-def _open(source: str | bytes, threads: int, optimize: bool) -> ort.InferenceSession:
+def _open(source: str | bytes, threads: int, optimize: bool, *, arena: bool = True) -> ort.InferenceSession:
     options = ort.SessionOptions()
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     if not optimize:
