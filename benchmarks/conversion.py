@@ -115,7 +115,7 @@ def _row(name: str, who: str, runs: list[dict[str, float]], base: list[dict[str,
     if any("error" in r for r in base):
         return [name, who, f"{seconds:.2f}", "", f"{peak / 1e6:.0f}", ""]
     ratios = [seconds / median(r["convert"] for r in base), peak / median(r["peak"] for r in base)]
-    return [name, who, f"{seconds:.2f}", f"{ratios[0]:.3f}", f"{peak / 1e6:.0f}", f"{ratios[1]:.2f}"]
+    return [name, who, f"{seconds:.2f}", f"{ratios[0]:.3f}", f"{peak / 1e6:.0f}", f"{ratios[1]:.3f}"]
 
 
 if __name__ == "__main__":
