@@ -18,6 +18,7 @@ __all__ = [
     "attribute",
     "constant",
     "consumers",
+    "fixed_batch",
     "fresh_name",
     "is_graph_output",
     "node_name",
@@ -41,6 +42,13 @@ def shape_of(value: ir.Value) -> tuple[int | None, ...] | None:
     if value.shape is None:
         return None
     return tuple(d if isinstance(d, int) else None for d in value.shape)
+
+
+def fixed_batch(model: ir.Model) -> int | None:
+    """The first dimension of all inputs, where it is one number; None: as many samples as one likes."""
+    shapes = [shape_of(value) for value in model.graph.inputs if not value.is_initializer()]
+    found = {shape[0] if shape else None for shape in shapes}
+    return next(iter(found)) if len(found) == 1 else None
 
 
 def consumers(value: ir.Value) -> list[ir.Node]:

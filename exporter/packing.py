@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from exporter import bundle as bundles
 from exporter.bundle import Artifact, TensorSpec
-from exporter.data import Dataset
+from exporter.data import Dataset, fixed_batch
 from exporter.emit.tflite import CHANNELS_LAST
 from exporter.recipe import InputSpec, Recipe, to_dict, to_toml
 from exporter.reference import native_silence
@@ -86,7 +86,7 @@ def golden(
             path.write_bytes(artifact.data)
             module, _, _ = runtimes.load_runtime(artifact.runtime)
             session = runtimes.open_artifact(module, asdict(artifact), path, 1)
-            size = _batch(inputs)
+            size = fixed_batch(inputs) or 1
             rows: list[list[np.ndarray]] = [[] for _ in artifact.outputs]
             for start in range(0, many - many % size, size):
                 feeds = {n: _ready(a[start : start + size], inputs[n], specs.get(n)) for n, a in raw.items()}
@@ -96,11 +96,6 @@ def golden(
                 if parts:
                     found[f"expected.{artifact.name}.{spec.name}"] = np.concatenate(parts)
     return found
-
-
-def _batch(inputs: Mapping[str, InputSpec]) -> int:
-    first = next(iter(inputs.values())).shape[:1]
-    return first[0] if first and isinstance(first[0], int) else 1
 
 
 def _ready(raw: np.ndarray, spec: InputSpec, wish: Any) -> np.ndarray:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from exporter.data.dataset import Dataset, check_labels, open_dataset
+from exporter.data.dataset import Dataset, check_labels, fixed_batch, open_dataset
 
-__all__ = ["Dataset", "check_labels", "open_dataset"]
+__all__ = ["Dataset", "check_labels", "fixed_batch", "open_dataset"]

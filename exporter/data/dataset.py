@@ -15,7 +15,7 @@ from exporter.errors import DataError
 from exporter.recipe import InputSpec, Preprocess, to_dict
 from targets.agent import preprocess as agent
 
-__all__ = ["Dataset", "check_labels", "open_dataset"]
+__all__ = ["Dataset", "check_labels", "fixed_batch", "open_dataset"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Dataset:
 
         ``limit``: of the first so many samples. Shape, dtype and finiteness are checked.
         """
-        size = _fixed_batch(self._inputs) or size
+        size = fixed_batch(self._inputs) or size
         for start in range(0, self.count if limit is None else min(limit, self.count), size):
             index = self._index[start : start + size]
             yield {name: self._ready(name, index, start) for name in self._inputs}
@@ -97,7 +97,7 @@ def open_dataset(
     index = np.arange(raw.count)
     if limit is not None and limit < raw.count:
         index = np.sort(np.random.default_rng(seed).permutation(raw.count)[:limit])
-    fixed = _fixed_batch(inputs) or 1
+    fixed = fixed_batch(inputs) or 1
     if len(index) < fixed:
         found = f"{raw.where} holds {len(index)} samples, the model takes {fixed} at a time"
         raise DataError(found, "give at least as many, or make its first dimension dynamic")
@@ -113,7 +113,7 @@ def open_dataset(
     return dataset
 
 
-def _fixed_batch(inputs: Mapping[str, InputSpec]) -> int | None:
+def fixed_batch(inputs: Mapping[str, InputSpec]) -> int | None:
     """The first dimension of all inputs, where it is one number; None: as many samples as one likes."""
     found = {spec.shape[0] if spec.shape else None for spec in inputs.values()}
     size = next(iter(found)) if len(found) == 1 else None

@@ -81,8 +81,7 @@ class Network:
         self._collect(masks)
         self._constants = self._fixed()
         self._now: dict[int, Tensor] = {}  # scales of one forward pass
-        first = next((v.shape for v in model.graph.inputs if not v.is_initializer() and v.shape), None)
-        self.batch = first[0] if first is not None and isinstance(first[0], int) else None  # None: any
+        self.batch = graph.fixed_batch(model)
 
     def _collect(self, masks: Mapping[str, npt.NDArray[np.bool_]]) -> None:
         """Weights and biases of the float graph that training may change."""

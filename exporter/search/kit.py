@@ -93,10 +93,9 @@ class _Kit:
     def feeds(self, which: str) -> list[dict[str, Array]]:
         arrays = {name: array for name, array in self.arrays[which].items() if name != "labels!"}
         count = len(next(iter(arrays.values())))
-        first = next(v for v in self.model.graph.inputs if not v.is_initializer()).shape
-        fixed = first[0] if first is not None and len(first) else None
-        rows = fixed if isinstance(fixed, int) else _ROWS
-        whole = count - count % rows if isinstance(fixed, int) else count
+        fixed = graph.fixed_batch(self.model)
+        rows = fixed or _ROWS
+        whole = count - count % rows if fixed else count
         return [{n: a[i : i + rows] for n, a in arrays.items()} for i in range(0, whole, rows)]
 
 
