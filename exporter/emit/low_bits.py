@@ -48,12 +48,18 @@ class _Weight:
 
 @dataclass(frozen=True, slots=True)
 class _Writing:
-    """The graph on its way, and what several readers share: quantized inputs by name, blocks by weight and layout."""
+    """The graph on its way, and what several readers share.
+
+    quantized  inputs, by name
+    blocks     bytes, scales and zero points by weight and layout
+    stored     what a form keeps of a weight, by the weight's name and the form's
+    """
 
     model: ir.Model
     plan: Plan
     quantized: dict[str | None, list[ir.Value]] = field(default_factory=dict)
     blocks: dict[tuple[str, int, tuple[int, ...]], list[ir.Value | None]] = field(default_factory=dict)
+    stored: dict[tuple[str, str], list[ir.Value]] = field(default_factory=dict)
 
 
 def place_weights(model: ir.Model, plan: Plan) -> None:
@@ -78,7 +84,7 @@ def place_weights(model: ir.Model, plan: Plan) -> None:
 
 def _place(writing: _Writing, weight: _Weight, node: ir.Node, index: int) -> None:
     """One reader that is not an integer node; the others keep the DequantizeLinear."""
-    model, plan, name = writing.model, writing.plan, graph.node_name(node)
+    plan, name = writing.plan, graph.node_name(node)
     grain = weight.qparams.scheme.grain
     if node.op_type == "Gather" and index == 0 and name in plan.float_nodes:
         _look_up(writing, weight, node)
@@ -87,17 +93,17 @@ def _place(writing: _Writing, weight: _Weight, node: ir.Node, index: int) -> Non
         if node.op_type == "LSTM" and len(both) == 2 and both[1].integers.shape[2] >= LEAST_UNITS:
             _lstm(writing, node, both)
         else:
-            _in_float(model, weight, node, index)
+            _in_float(writing, weight, node, index)
     elif name in plan.dynamic_nodes:
         block = grain.size if isinstance(grain, PerGroup) else 0
         if block >= _LEAST_BLOCK and block & (block - 1) == 0:
             _matmul_nbits(writing, weight, node, grain)  # type: ignore[arg-type]
         elif isinstance(grain, PerGroup):
-            _in_float(model, weight, node, index)
+            _in_float(writing, weight, node, index)
         else:
             _matmul_integer(writing, weight, node)
     elif name in plan.float_nodes:
-        _in_float(model, weight, node, index)
+        _in_float(writing, weight, node, index)
 
 
 def _store_for_integers(model: ir.Model, weight: _Weight, stored: ir.Value) -> None:
@@ -114,8 +120,15 @@ def _store_for_integers(model: ir.Model, weight: _Weight, stored: ir.Value) -> N
 # -- nodes in float
 
 
-def _in_float(model: ir.Model, weight: _Weight, node: ir.Node, index: int) -> None:
+def _in_float(writing: _Writing, weight: _Weight, node: ir.Node, index: int) -> None:
     """(integers - zero point) * scale: unlike a DequantizeLinear, ORT folds it once, at load."""
+    key = weight.name, "float"
+    if key not in writing.stored:
+        writing.stored[key] = [_made_float(writing.model, weight)]
+    node.replace_input_with(index, writing.stored[key][0])
+
+
+def _made_float(model: ir.Model, weight: _Weight) -> ir.Value:
     g, q, shape = model.graph, weight.qparams, weight.integers.shape
     name = graph.fresh_name(g, f"{weight.name}_float")
     zero = None
@@ -132,8 +145,8 @@ def _in_float(model: ir.Model, weight: _Weight, node: ir.Node, index: int) -> No
         scale = graph.add_initializer(g, f"{name}_scale", grid.spread(q.scale, shape, q.scheme.grain))
     real = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT))
     nodes += _real(integers, scale, real, name, zero)
-    g.insert_before(node, nodes)
-    node.replace_input_with(index, real)
+    g.insert_before(weight.dequantize, nodes)  # it stands before the first reader
+    return real
 
 
 def _real(
@@ -173,16 +186,22 @@ def _matmul_integer(writing: _Writing, weight: _Weight, node: ir.Node) -> None:
     model, quantized_inputs = writing.model, writing.quantized
     g, source, result = model.graph, node.inputs[0], node.outputs[0]
     assert source is not None
-    name = graph.fresh_name(g, f"{weight.name}_dynamic")
     turned = _turned(weight, node, rows=False)
-    integers, nodes = unpack.store(model, f"{name}_integers", turned.integers, turned.qparams)
+    key = weight.name, "dynamic" if turned is weight else "dynamic, turned"
+    if key not in writing.stored:
+        name = graph.fresh_name(g, f"{weight.name}_dynamic_integers")
+        value, made = unpack.store(model, name, turned.integers, turned.qparams)
+        g.insert_before(weight.dequantize, made)
+        scales = graph.fresh_name(g, f"{weight.name}_dynamic_scale")
+        writing.stored[key] = [value, graph.add_initializer(g, scales, turned.qparams.scale.reshape(-1))]
+    integers, weight_scale = writing.stored[key]
     if source.name not in quantized_inputs:
         quantized_inputs[source.name] = _quantized_anew(g, source)
     quantized, scale, zero = quantized_inputs[source.name]
-    weight_scale = graph.add_initializer(g, f"{name}_scale", turned.qparams.scale.reshape(-1))
+    name = f"{result.name}_dynamic"
     product, wide, both, real = (ir.Value(name=f"{name}_{tag}") for tag in ("product", "wide", "scales", "real"))
     to = ir.AttrInt64("to", ir.DataType.FLOAT.value)
-    nodes += [
+    nodes = [
         ir.Node("", "MatMulInteger", [quantized, integers, zero], outputs=[product], name=f"{name}/matmul"),
         ir.Node("", "Cast", [product], [to], outputs=[wide], name=f"{name}/cast"),
         ir.Node("", "Mul", [scale, weight_scale], outputs=[both], name=f"{name}/scales"),
@@ -313,35 +332,46 @@ def _replace(g: ir.Graph, node: ir.Node, nodes: Sequence[ir.Node], result: ir.Va
 
 
 def _look_up(writing: _Writing, weight: _Weight, node: ir.Node) -> None:
-    model = writing.model
-    g, grain, ids, result = model.graph, weight.qparams.scheme.grain, node.inputs[1], node.outputs[0]
-    name = graph.fresh_name(g, f"{weight.name}_table")
-    if isinstance(grain, PerGroup) and grain.axis % 2 == 1:
-        bits = _container_bits(weight.qparams, grain.size)
-        data, scale, *zero = _blocks(writing, name, weight, bits)
-        if weight.integers.shape[1] % grain.size == 0 and grain.size & (grain.size - 1) == 0:
-            flat = ir.Value(name=f"{name}_rows")
-            to = graph.add_initializer(g, f"{name}_shape", np.array([len(weight.integers), -1]))
-            rows = ir.Node("", "Reshape", [data, to], outputs=[flat], name=f"{name}/rows")
-            numbers = {"bits": bits, "block_size": grain.size, "gather_axis": 0, "quantize_axis": 1}
-            attributes = [ir.AttrInt64(key, value) for key, value in numbers.items()]
-            inputs = [flat, ids, scale, *zero]
-            look = ir.Node(_MICROSOFT, "GatherBlockQuantized", inputs, attributes, outputs=[ir.Value()])
-            look.name = graph.node_name(node)
-            g.opset_imports[_MICROSOFT] = 1
-            _replace(g, node, [rows, look], result)
-            return
+    g, grain, ids, result = writing.model.graph, weight.qparams.scheme.grain, node.inputs[1], node.outputs[0]
     if isinstance(grain, PerGroup):
-        _in_float(model, weight, node, 0)
+        if grain.axis % 2 == 1 and weight.integers.shape[1] % grain.size == 0 and grain.size & (grain.size - 1) == 0:
+            _look_up_blocks(writing, weight, node, grain)
+        else:
+            _in_float(writing, weight, node, 0)
         return
-    integers, nodes = unpack.store(model, f"{name}_integers", weight.integers, weight.qparams)
-    picked = ir.Value(name=f"{name}_picked")
-    nodes.append(ir.Node("", "Gather", [integers, ids], outputs=[picked], name=graph.node_name(node)))
-    if isinstance(grain, PerTensor):
-        scale = graph.add_initializer(g, f"{name}_scale", weight.qparams.scale)
-    else:
-        scales = graph.add_initializer(g, f"{name}_scale", weight.qparams.scale.reshape(-1, 1))
-        scale = ir.Value(name=f"{name}_picked_scale")
-        nodes.append(ir.Node("", "Gather", [scales, ids], outputs=[scale], name=f"{name}/scales"))
+    key = weight.name, "table"
+    if key not in writing.stored:
+        name = graph.fresh_name(g, f"{weight.name}_table_integers")
+        integers, made = unpack.store(writing.model, name, weight.integers, weight.qparams)
+        g.insert_before(weight.dequantize, made)
+        numbers = weight.qparams.scale if isinstance(grain, PerTensor) else weight.qparams.scale.reshape(-1, 1)
+        scales = graph.add_initializer(g, graph.fresh_name(g, f"{weight.name}_table_scale"), numbers)
+        writing.stored[key] = [integers, scales]
+    integers, scale = writing.stored[key]
+    name = f"{result.name}_looked_up"
+    picked = ir.Value(name=f"{name}_integers")
+    nodes = [ir.Node("", "Gather", [integers, ids], outputs=[picked], name=graph.node_name(node))]
+    if not isinstance(grain, PerTensor):
+        own = ir.Value(name=f"{name}_scale")
+        nodes.append(ir.Node("", "Gather", [scale, ids], outputs=[own], name=f"{name}/scales"))
+        scale = own
     nodes += _real(picked, scale, ir.Value(name=f"{name}_real"), name)
     _replace(g, node, nodes, result)
+
+
+def _look_up_blocks(writing: _Writing, weight: _Weight, node: ir.Node, grain: PerGroup) -> None:
+    g, bits, key = writing.model.graph, _container_bits(weight.qparams, grain.size), (weight.name, "rows")
+    name = f"{weight.name}_table"
+    data, scale, *zero = _blocks(writing, name, weight, bits)
+    if key not in writing.stored:
+        flat = ir.Value(name=graph.fresh_name(g, f"{name}_rows"))
+        shape = graph.add_initializer(g, graph.fresh_name(g, f"{name}_shape"), np.array([len(weight.integers), -1]))
+        g.insert_before(weight.dequantize, [ir.Node("", "Reshape", [data, shape], outputs=[flat], name=f"{name}/rows")])
+        writing.stored[key] = [flat]
+    numbers = {"bits": bits, "block_size": grain.size, "gather_axis": 0, "quantize_axis": 1}
+    attributes = [ir.AttrInt64(key, value) for key, value in numbers.items()]
+    inputs = [writing.stored[key][0], node.inputs[1], scale, *zero]
+    look = ir.Node(_MICROSOFT, "GatherBlockQuantized", inputs, attributes, outputs=[ir.Value()])
+    look.name = graph.node_name(node)
+    g.opset_imports[_MICROSOFT] = 1
+    _replace(g, node, [look], node.outputs[0])

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from exporter import graph, grid
 from exporter.errors import PlanError
 from exporter.quantize.regions import clamp_bounds
+from exporter.quantize.weights import stored_inputs
 from exporter.types import Border, PerChannel, PerGroup, PerTensor, Plan, QParams, Rounded, TensorPlan
 
 __all__ = ["apply"]
@@ -23,7 +24,8 @@ def apply(model: ir.Model, plan: Plan | Rounded, *, io: str = "float32") -> ir.M
     Value ``x`` of the plan is followed by QuantizeLinear -> ``x_quantized`` -> DequantizeLinear ->
     ``x_dequantized``; a graph output keeps its name after the DequantizeLinear. At a border a second pair follows, for
     the readers that the plan names. Weights and biases become
-    integer initializers ``w_quantized`` with a DequantizeLinear: of a bare plan, rounded to nearest. A weight of
+    integer initializers ``w_quantized`` with a DequantizeLinear: of a bare plan, rounded to nearest; an operand that a
+    node in float reads too stays as it is there. A weight of
     fewer than 8 bits is int8 here, with zero point 0 (integer - zero_point); how few bits the files take is for the
     emitters, which know the plan. A Relu or Clip that the integer range already
     performs is dropped (Jacob et al. 2018, section 2.4). ``io="int8"`` leaves the graph's inputs and outputs int8,
@@ -154,7 +156,7 @@ def _quantize_constant(g: ir.Graph, value: ir.Value, tensor: TensorPlan, rounded
     attributes = _grain_attributes(q)
     real = ir.Value(name=f"{name}_dequantized", shape=value.shape, type=value.type)
     node = ir.Node("", "DequantizeLinear", [stored, scale, zero], attributes, outputs=[real], name=f"{name}/dequantize")
-    _replace_constant(g, value, node)
+    _replace_constant(g, value, node, rounded.plan)
 
 
 def _grain_attributes(q: QParams) -> list[ir.Attr]:
@@ -177,14 +179,21 @@ def _narrow(g: ir.Graph, value: ir.Value) -> None:
     _replace_constant(g, value, ir.Node("", "Cast", [stored], [to], outputs=[wide], name=f"{value.name}/widen"))
 
 
-def _replace_constant(g: ir.Graph, value: ir.Value, node: ir.Node) -> None:
-    """All uses of the initializer read what ``node`` makes instead."""
-    first = min((use.node for use in value.uses()), key=_position(g))
+def _replace_constant(g: ir.Graph, value: ir.Value, node: ir.Node, plan: Plan | None = None) -> None:
+    """Uses of the initializer read what ``node`` makes instead; not what ``plan`` leaves in float."""
+    every = list(value.uses())
+    uses = [u for u in every if plan is None or not _left_in_float(u.node, u.idx, plan)] or every
+    first = min((use.node for use in uses), key=_position(g))
     g.insert_before(first, [node])
-    for use in list(value.uses()):
+    for use in uses:
         use.node.replace_input_with(use.idx, node.outputs[0])
     assert value.name is not None
-    del g.initializers[value.name]
+    if not value.uses():
+        del g.initializers[value.name]
+
+
+def _left_in_float(node: ir.Node, index: int, plan: Plan) -> bool:
+    return graph.node_name(node) in plan.float_nodes and index not in stored_inputs(node)
 
 
 def _position(g: ir.Graph):  # type: ignore[no-untyped-def]

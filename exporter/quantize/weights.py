@@ -19,7 +19,7 @@ from exporter.quantize.widths import Widths
 from exporter.quantize.wishes import FLOAT_WEIGHTS, Wish
 from exporter.types import Grain, PerChannel, PerGroup, PerTensor, QParams, Scheme, TensorPlan
 
-__all__ = ["bias_of", "plan_constants", "plan_stored"]
+__all__ = ["bias_of", "plan_constants", "plan_stored", "stored_inputs"]
 
 Floats = npt.NDArray[np.float32]
 _OPERANDS = {8: Scheme(8, symmetric=False), 16: Scheme(16, symmetric=True)}
@@ -57,10 +57,17 @@ def plan_constants(node: ir.Node, widths: Widths, tensors: dict[str, TensorPlan]
         tensors[_named(bias)] = TensorPlan(_named(bias), "bias", qparams, "input scale x weight scale")
 
 
+def stored_inputs(node: ir.Node) -> tuple[int, ...]:
+    """Inputs of a node in float that may be weights of the plan; its other constants stay in float."""
+    if node.op_type in RECURRENT:
+        return 1, 2
+    return (0,) if node.op_type == "Gather" else (1,) if node.op_type in {"Conv", *_LINEAR} else ()
+
+
 def plan_stored(node: ir.Node, wish: Wish, *, samples: bool) -> tuple[list[TensorPlan], bool]:
     """Weights of a node that does not run on planned integers; and whether what they meet becomes integers."""
-    indices = {"Gather": (0,), **dict.fromkeys(RECURRENT, (1, 2))}.get(node.op_type, (1,))
-    if node.op_type not in {"Conv", "Gather", *_LINEAR, *RECURRENT} or wish.weights == "float":
+    indices = stored_inputs(node)
+    if not indices or wish.weights == "float":
         return [], False
     values = [node.inputs[index] if len(node.inputs) > index else None for index in indices]
     arrays = [graph.constant(value) for value in values]

@@ -161,6 +161,25 @@ def test_tied_weights_are_stored_once():
     assert weight_bytes(emitted) < 1.3 * (3200 + 200 * 4 + 400)
 
 
+@pytest.mark.parametrize("granularity", ["channel", 32])
+@pytest.mark.parametrize("width", ["int8", "int4", "nf4"])
+@pytest.mark.parametrize("activations", ["float", "dynamic"])
+def test_what_several_nodes_read_is_stored_once(width, granularity, activations, tmp_path):
+    text = """main (int64[N,A] ids, int64[N,A] more) => (float[N,A,64] y) {
+        e = Gather(t, ids) f = Gather(t, more) s = Add(e, f) a = MatMul(s, p) r = Relu(a) y = MatMul(r, p) }"""
+    model = model_of(text, t=noise(100, 64), p=noise(64, 64) / 8)
+    feeds = {"ids": np.array([[0, 99, 5], [7, 7, 64]]), "more": np.array([[1, 2, 3], [99, 0, 1]])}
+    plan = make_plan(model, {}, Quantize(weights=width, activations=activations, granularity=granularity))
+    rounded = round_weights(model, plan)
+    expected = run_model(with_real_weights(model, rounded), feeds)["y"]
+    emitted = emit_onnx(apply(model, rounded), rounded.plan)
+    actual, _, _ = session(emitted, tmp_path / "m.onnx", feeds)
+    assert np.abs(actual - expected).max() < (0.05 if activations == "dynamic" else 1e-4) * np.abs(expected).max()
+    values, table_bits = 6400, 8 if width == "int8" else 4
+    scales = 2 * 4 * (values / granularity if isinstance(granularity, int) else 264)
+    assert weight_bytes(emitted) < (values * table_bits + 4096 * BITS[width]) / 8 + scales + 900
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_same_plan_gives_the_same_bytes(width):
     model, feeds = convs(), {"x": noise(4, 8, 8, 8)}

@@ -9,10 +9,13 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
 from exporter import grid
 from exporter.emit.ort import emit_onnx
+from exporter.emit.tflite import emit_tflite
 from exporter.errors import PlanError
+from exporter.parity.numbers import compare_numbers
 from exporter.quantize import apply, make_plan
 from exporter.types import Plan
 from tests.quantize.graphs import model_of, noise, run, stats_of
@@ -109,3 +112,18 @@ def test_a_bound_away_from_zero_is_no_end_of_a_grid():
     feeds = {"x": noise(4, 4, 8, 8)}
     plan = make_plan(model, stats_of(model, feeds))
     assert {"c", "y"} <= set(plan.tensors), "the convolution has integers of its own"
+
+
+def test_a_constant_is_as_it_was_where_nodes_in_float_read_it():
+    text = """main (float[N,4,6,6] x, float[N,4,6,6] m) => (float[N,4,6,6] y, float[N,4,6,6] z) {
+        c = Conv(x, w)  t = Tanh(c)  y = Add(t, one)  s = Sub(one, m)  z = Mul(s, low) }"""
+    model = model_of(text, w=noise(4, 4, 1, 1), one=np.float32(1), low=np.float32(-1e30))
+    feeds = {"x": noise(8, 4, 6, 6), "m": np.ones((8, 4, 6, 6), np.float32)}
+    plan = make_plan(model, stats_of(model, feeds))
+    assert "one" in plan.tensors, "the sum on integers reads it from a grid"
+    qdq = apply(model, plan)
+    for emitted in (qdq, emit_onnx(qdq, plan)):
+        assert not run(emitted, feeds)["z"].any()
+    data = emit_tflite(qdq, plan)
+    assert not compare_numbers(plan, qdq, data).different
+    assert not Interpreter(model_content=data).get_signature_runner()(**feeds)["z"].any()
