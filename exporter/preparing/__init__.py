@@ -15,9 +15,11 @@ from exporter.preparing.blocks import blocks
 from exporter.preparing.clean import clean
 from exporter.preparing.equalize import equalize
 from exporter.preparing.fold import fold
+from exporter.preparing.fusible import fusible
 from exporter.preparing.gemm import gemm
 from exporter.preparing.int8_forms import int8_forms
 from exporter.preparing.linear import linear
+from exporter.preparing.lone_norms import lone_norms
 from exporter.preparing.movement import movement
 from exporter.preparing.pooling import pooling
 from exporter.preparing.rotate import rotate
@@ -34,6 +36,7 @@ __all__ = ["INT8_PASSES", "PASSES", "WEIGHT_PASSES", "condition", "prepare"]
 PASSES: Mapping[str, Callable[[ir.Model], None]] = {
     "fold": fold,
     "arithmetic": arithmetic,
+    "fusible": fusible,
     "batch_norm": batch_norm,
     "transformer": transformer,
     "pooling": pooling,
@@ -44,12 +47,13 @@ PASSES: Mapping[str, Callable[[ir.Model], None]] = {
     "linear": linear,
     "int8_forms": int8_forms,
     "averages": averages,
+    "lone_norms": lone_norms,
     "transposed": transposed,
     "clean": clean,
     "unshare": unshare,  # after clean, which joins equal constants
 }
 
-_INT8 = {"linear", "int8_forms", "averages", "transposed"}
+_INT8 = {"linear", "int8_forms", "averages", "lone_norms", "transposed"}
 INT8_PASSES: tuple[str, ...] = tuple(PASSES)
 _FLOAT_PASSES: tuple[str, ...] = tuple(name for name in PASSES if name not in _INT8)
 WEIGHT_PASSES: tuple[str, ...] = ("equalize", "smooth", "rotate")

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from exporter import graph
-from exporter.ops import OPS, Float, Op
+from exporter.ops import OPS, Float, Op, Same
 from exporter.ops.matmul import plain_gemm
 from exporter.quantize.wishes import FLOAT_WEIGHTS, Wish
 
@@ -48,9 +48,11 @@ def activation_inputs(node: ir.Node, row: Op) -> list[ir.Value]:
 def fused_activation(node: ir.Node) -> ir.Node | None:
     """The Relu or Clip that alone reads this node's output: both runtimes clamp while they requantize.
 
-    Not a Clip whose bounds leave 0 out: a grid has a zero point, so that it ends at no such bound.
+    Not behind a node that passes its integers on: it requantizes nothing. Not a Clip whose bounds leave 0 out: a grid
+    has a zero point, so that it ends at no such bound.
     """
-    if len(node.outputs) != 1:
+    row = OPS.get(node.op_type)
+    if len(node.outputs) != 1 or (row is not None and isinstance(row.int8, Same)):
         return None
     reader = graph.only_consumer(node.outputs[0])
     if reader is None or reader.op_type not in _CLAMPS or reader.inputs[0] is not node.outputs[0]:
