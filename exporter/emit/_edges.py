@@ -44,6 +44,8 @@ def runs_on_integers(node: ir.Node, row: Op, result: ir.Value) -> bool:
     if not activations or len({None if q is None else q.bits for q in [*activations, *results]}) > 1:
         return False
     first = activations[0]
+    if first.bits == 16 and row.int16_when is not None and not row.int16_when(node):
+        return False
     if results[0] is None or any(q.bits != (8 if weight else first.bits) for q, weight in constants):
         return False
     match row.rule(first.bits):

@@ -96,6 +96,7 @@ class Op:
     fuses        its TFLite operator can clamp its output (fused_activation_function)
     types        element types that its TFLite operators take, for inputs that are not static
     int8_when    further condition for running on integers in TFLite; where it fails the node runs in float
+    int16_when   the same for int16, beside int8_when
     infer        shapes of the outputs, where onnx's inference finds none; called when those of the inputs are known
     ignores      attributes without effect on what is written; any other that is not read is refused
     domain       ONNX operator domain; "" is the default one
@@ -114,6 +115,7 @@ class Op:
     domain: str = ""
     infer: Callable[[ir.Node], Sequence[tuple[int, ...]]] | None = None
     int16: Rule = NO_INT16
+    int16_when: Callable[[ir.Node], bool] | None = None
 
     def rule(self, bits: int) -> Rule:
         """What its output's numbers look like among activations of 8 or 16 bits."""

@@ -240,19 +240,33 @@ def _by_tap(ctx: Lowering, tensor: Tensor, matrix: Array, taps: int, place: int,
 
 def _resize_int8(node: ir.Node) -> bool:
     """Where integers are copied, or the builtin for integers does the same."""
+    asked = _asked_of(node)
+    if asked is None or asked.mode == "nearest":
+        return asked is not None and not _lost(asked)
+    spatial = len(sizes_of(node, 0)) in {3, 4} and bool(asked.axes) and set(asked.axes) <= {2, 3}
+    return spatial and _bilinear(asked) is not None
+
+
+def _resize_int16(node: ir.Node) -> bool:
+    """Nor is a place rounded: the builtin counts in 1024ths of an element (ResizeBilinearInteger)."""
+    asked = _asked_of(node)
+    if asked is None or asked.mode == "nearest":
+        return True
+    flags = _bilinear(asked) or (False, False)
+    spans = [(axis.size - flags[0], axis.out - flags[0]) for axis in asked.axes.values()]
+    return all(out > 0 and (1024 * size) % (2 * out if flags[1] else out) == 0 for size, out in spans)
+
+
+def _asked_of(node: ir.Node) -> _Resize | None:
+    """None where sizes are open."""
 
     def const(index: int) -> Array | None:
         return graph.constant(node.inputs[index]) if index < len(node.inputs) else None
 
     out = graph.shape_of(node.outputs[0])
     if out is None or None in out or (const(2) is None and const(3) is None):
-        return False
-    shape = sizes_of(node, 0)
-    asked = _asked(partial(graph.attribute, node), const, shape, [n or 1 for n in out])
-    if asked.mode == "nearest":
-        return not _lost(asked)
-    spatial = len(shape) in {3, 4} and bool(asked.axes) and set(asked.axes) <= {2, 3}
-    return spatial and _bilinear(asked) is not None
+        return None
+    return _asked(partial(graph.attribute, node), const, sizes_of(node, 0), [n or 1 for n in out])
 
 
 ROWS = (
@@ -264,5 +278,6 @@ ROWS = (
         types=("float32", "int8", "uint8", "int32", "int64", "bool", *REAL),
         int8_when=_resize_int8,
         int16=Same(),
+        int16_when=_resize_int16,
     ),
 )

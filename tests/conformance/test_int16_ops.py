@@ -50,18 +50,25 @@ ARRAYS = int8.ARRAYS | {
     "stack": int8.noise(8, 8, 8),
     "half": np.float32(0.5),
     "edges": np.array([0, 0, 2, 1, 0, 0, 1, 2], np.int64),
+    "thrice": np.float32([1, 1, 3, 3]),
     "twice": np.array([1, 2, 1, 1], np.int64),
     "picked": np.array([3, 1, 1], np.int64),
     "places": np.array([[0], [2]], np.int64),
     "up": int8.noise(8, 4, 2, 2),
 }
+# the kernel would round the places of its elements
+IN_FLOAT = {
+    "resize linear, by three": "{ " + LEAD + 'y = Resize<mode="linear">(a, , thrice) }',
+    "resize linear, corners": "{ " + LEAD + 'y = Resize<mode="linear", coordinate_transformation_mode="align_corners">'
+    "(a, , scales) }",
+}
 RANKS = {"flatten and gemm": 2, "gemm, relu": 2, "reduce max": 3}
 _SAME = ("Identity", "Dropout", "Reshape", "Squeeze", "Unsqueeze", "CenterCropPad", "Expand")  # views, or written so
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, *IN_FLOAT])
 def test_operator(name: str) -> None:
-    body = CASES[name]
+    body = (CASES | IN_FLOAT)[name]
     words = set(body.replace(",", " ").replace("(", " ").replace(")", " ").split())
     head = int8.IMAGE.replace("[N,A,B,C]", "[N,A,B,C]"[: 2 * RANKS.get(name, 4)] + "]")
     model = prepare(model_of(head + body, **{k: a for k, a in ARRAYS.items() if k in words}), INT8_PASSES)
@@ -77,7 +84,7 @@ def test_operator(name: str) -> None:
     apart = np.abs(actual - expected) / plan.tensors["y"].qparams.scale
     assert apart.max() <= STEPS.get(name, 1) + 0.01, f"{(apart > 0.5).mean():.2%} of the values differ"
     file = read_tflite(data)
-    assert [o.code for o in file.operators].count("QUANTIZE") == 1, "integers from end to end"
+    assert ([o.code for o in file.operators].count("QUANTIZE") == 1) == (name in CASES), "integers from end to end"
     kinds = {t.dtype for t in file.tensors if t.scale.size and t.data is None}
     assert kinds == {"int16"}
 
