@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Affine", "Counting", "Law", "Sized", "Spread", "law_of", "sized"]
+__all__ = ["Affine", "Counting", "Law", "Rising", "Sized", "Spread", "law_of", "sized"]
 
 Array = npt.NDArray[Any]
+
+_ROUNDING = 1e-6  # of the largest: products of matrices round another way for another batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,18 @@ class Counting:
     step: int
 
 
-Law = Affine | Spread | Counting
+@dataclass(frozen=True, slots=True, eq=False)
+class Rising:
+    """row, row + stride, row + 2 stride …: integers, start + step x batch of them along ``axis`` (1 in ``row``)."""
+
+    row: Array
+    stride: int
+    axis: int
+    start: int
+    step: int
+
+
+Law = Affine | Spread | Counting | Rising
 
 
 def sized(shapes: Mapping[int, tuple[int | None, ...]]) -> Sized | None:
@@ -102,7 +115,7 @@ def _line(values: Mapping[int, Array]) -> tuple[Array, Array] | None:
 
 
 def law_of(values: Mapping[int, Array]) -> Law | None:
-    """The law of a constant, given what it is for three batches or more; None where it has none of the three."""
+    """The law of a constant, given what it is for three batches or more; None where it has none of them."""
     shapes = {v.shape for v in values.values()}
     dtype = values[min(values)].dtype
     if len(shapes) == 1:
@@ -121,8 +134,10 @@ def law_of(values: Mapping[int, Array]) -> Law | None:
     start, step = int(line[0]), int(line[1])
     largest = max(values.values(), key=lambda v: v.shape[axis])
     row = largest.take([0], axis)
-    if all(_equal(np.broadcast_to(row, v.shape), v) for v in values.values()):
+    if all(_repeats(row, v) for v in values.values()):
         return Spread(row, axis, start, step)
+    if dtype.kind in "iu" and largest.size > largest.shape[axis] > 1:
+        return _rising(largest, row, axis, (start, step), values)
     numbers = largest.reshape(-1)
     if largest.size != largest.shape[axis] or dtype.kind not in "iuf" or numbers.size < 2:
         return None
@@ -130,6 +145,21 @@ def law_of(values: Mapping[int, Array]) -> Law | None:
     if all(_equal((first + stride * np.arange(v.size)).astype(dtype), v.reshape(-1)) for v in values.values()):
         return Counting(first.item(), stride.item(), axis, largest.ndim, start, step)
     return None
+
+
+def _rising(largest: Array, row: Array, axis: int, line: tuple[int, int], values: Mapping[int, Array]) -> Law | None:
+    stride = int(largest.take(1, axis).flat[0]) - int(row.flat[0])
+    along = [-1 if i == axis else 1 for i in range(row.ndim)]
+    if any(not _equal(row + stride * np.arange(v.shape[axis]).reshape(along), v) for v in values.values()):
+        return None
+    return Rising(row, stride, axis, *line)
+
+
+def _repeats(row: Array, whole: Array) -> bool:
+    if whole.dtype.kind != "f":
+        return _equal(np.broadcast_to(row, whole.shape), whole)
+    away = _ROUNDING * np.abs(row[np.isfinite(row)]).max(initial=0)
+    return np.allclose(row, whole, rtol=0, atol=away, equal_nan=True)
 
 
 def _equal(a: Array, b: Array) -> bool:

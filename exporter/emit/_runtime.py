@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.emit._batch import Affine, Counting, Law, Sized, Spread
+from exporter.emit._batch import Affine, Counting, Law, Rising, Sized, Spread
 from exporter.errors import UnsupportedError
 from exporter.ops.lowering import Program, Tensor
 
@@ -47,6 +47,14 @@ class Following:
                 return result
             case Counting():
                 return self._counted(law, dtype, name)
+            case Rising(row, stride, axis, start, step):
+                kind = dtype if dtype.name in {"int32", "int64"} else np.dtype(np.int32)
+                numbers = self._counted(Counting(0, stride, axis, row.ndim, start, step), kind, f"{name}/rise")
+                shape = tuple(start + step if i == axis else n for i, n in enumerate(row.shape))
+                total = Tensor(self.program.name(name), shape, kind, frozenset({axis}))
+                self.program.emit("ADD", [numbers, self.program.constant(row.astype(kind))], [total], "AddOptions",
+                                  fusedActivationFunction="NONE")  # fmt: skip
+                return self._as(total, dtype)
 
     def _counted(self, law: Counting, dtype: np.dtype[Any], name: str) -> Tensor:
         kind = dtype if dtype.name in {"int32", "int64", "float32"} else np.dtype(np.int32)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from exporter.emit._batch import Affine, Counting, Spread, law_of, sized
+from exporter.emit._batch import Affine, Counting, Rising, Spread, law_of, sized
 from exporter.emit.tflite import emit_tflite
 from exporter.errors import UnsupportedError
 from exporter.loading import from_proto
@@ -56,6 +56,18 @@ WORKS: dict[str, tuple[str, Mapping[str, Array]]] = {
         f"g (float[N,5] x) => (float[1,5] y) {{ {B} l = Sub(s, one) y = Slice(x, l, s, zero) }}",
         {"zero": np.asarray([0]), "one": np.asarray([1])},
     ),
+    "every element by its place, as as_strided is exported": (
+        f"g (float[N,2,3] x) => (float[N,6,1] y) {{ {B} n = Squeeze(s, zero1) r = Range(zero, n, one) m = Mul(r, six) "
+        "u = Unsqueeze(m, last) i = Add(u, places) f = Reshape(x, flat) y = Gather(f, i) }",
+        {"zero": I64(0), "one": I64(1), "zero1": np.asarray([0]), "six": I64(6), "last": np.asarray([1, 2]),
+         "places": np.arange(6)[None, ::-1, None].copy(), "flat": np.asarray([-1])},
+    ),
+    "a product of constants of each sample": (
+        f"g (float[N,6,8] x) => (float[N,6,8] y) {{ {B} t = Concat<axis=0>(s, rest) q = Expand(k, t) p = MatMul(q, w) "
+        "y = Add(x, p) }",
+        {"rest": np.asarray([6, 64]), "k": RNG.standard_normal((1, 6, 64), np.float32) / 8,
+         "w": RNG.standard_normal((64, 8), np.float32) / 8},
+    ),
     "as many rows of a table": (
         f"g (float[N,5] x) => (float[N,5] y) {{ {B} t = Relu(table) r = Slice(t, zero, s, zero) y = Mul(x, r) }}",
         {"zero": np.asarray([0]), "table": np.ones((200, 5), np.float32)},
@@ -89,7 +101,7 @@ def test_any_batch(case: str) -> None:
         found = run_tflite(data, feeds)
         for value, expected in zip(model.graph.output, run_onnx(model, feeds), strict=True):
             assert found[value.name].dtype == expected.dtype
-            np.testing.assert_allclose(found[value.name], expected, rtol=1e-6, err_msg=f"batch {batch}")
+            np.testing.assert_allclose(found[value.name], expected, rtol=1e-6, atol=1e-6, err_msg=f"batch {batch}")
 
 
 REFUSED: dict[str, tuple[str, Mapping[str, Array], str]] = {
@@ -143,6 +155,13 @@ def test_laws() -> None:
     assert isinstance(spread, Spread)
     assert (spread.axis, spread.start, spread.step) == (1, 1, 1)
     assert law_of({b: np.arange(3, 3 + 2 * b, 2) for b in batches}) == Counting(3, 2, 0, 1, 0, 1)
+    rising = law_of({b: np.arange(4) + 6 * np.arange(b)[:, None] for b in batches})
+    assert isinstance(rising, Rising)
+    assert (rising.row.tolist(), rising.stride, rising.axis, rising.start, rising.step) == ([[0, 1, 2, 3]], 6, 0, 0, 1)
+    rounded = law_of({b: np.full((b, 2), 3.0, np.float32) * np.float32(1 + 1e-7 * b) for b in (*batches[:2], 5)})
+    assert isinstance(rounded, Spread)
+    assert law_of({b: np.full((b, 2), 1 / b, np.float32) for b in batches}) is None
+    assert law_of({b: np.arange(4) * np.arange(b)[:, None] for b in batches}) is None
     assert law_of({b: np.asarray(b * b) for b in batches}) is None
     assert law_of({b: np.asarray(min(b, 9)) for b in batches}) is None
     assert law_of({b: np.asarray(1 / b) for b in batches}) is None
