@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import warnings
+from typing import Any
 
 import onnx_ir as ir
 from onnx_ir.passes import common
 from onnxscript import rewriter
 from onnxscript.optimizer import _constant_folding
+from onnxscript.rewriter.pattern import RewriteRule
 from onnxscript.rewriter.rules.common import one_reshape_matmul_reshape_rule, two_reshapes_matmul_reshape_rule
 
 from exporter import graph
@@ -20,7 +23,24 @@ LARGEST = 1 << 22  # elements; larger constants are neither computed nor compute
 # Reshape, MatMul, Reshape as one MatMul that broadcasts: they compare sizes only, and take one batch axis for another
 # of the same size (onnxscript 0.7.2; tests/test_folding.py shows a graph)
 _WRONG = {id(one_reshape_matmul_reshape_rule), id(two_reshapes_matmul_reshape_rule)}
-_RULES = [rule for rule in rewriter._DEFAULT_REWRITE_RULES if id(rule) not in _WRONG]
+
+
+def _at_its_root(rule: RewriteRule) -> RewriteRule:
+    """A copy that looks only at nodes of the operator that its pattern ends in: a rule of several outputs walks through
+    the whole graph for every node."""
+    root = next(iter(rule._target_pattern.output_nodes)).op_identifier()
+    if root is None:
+        return rule
+    quick, whole = copy.copy(rule), rule.try_rewrite
+
+    def try_rewrite(model: ir.Model, place: ir.Graph | ir.Function, node: ir.Node, **keys: Any) -> Any:
+        return whole(model, place, node, **keys) if node.op_type == root[1] else None
+
+    quick.try_rewrite = try_rewrite
+    return quick
+
+
+_RULES = [_at_its_root(rule) for rule in rewriter._DEFAULT_REWRITE_RULES if id(rule) not in _WRONG]
 
 
 def fold_constants(model: ir.Model, rounds: int) -> None:

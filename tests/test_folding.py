@@ -43,3 +43,13 @@ def test_nor_while_torch_exports(tmp_path: Path) -> None:
     torch.export.save(torch.export.export(Confusing(), args), tmp_path / "net.pt2")
     model = load(tmp_path / "net.pt2")
     np.testing.assert_allclose(next(iter(run(model, feeds).values())), Confusing()(*args).numpy(), rtol=1e-5)
+
+
+def test_rules_apply_where_their_pattern_ends() -> None:
+    text = """<ir_version: 10, opset_import: ["" : 21]>
+    g (float[2,6,4] x) => (float[2,6,4] y) {
+        a = Transpose<perm=[0,2,1]>(x)  b = Transpose<perm=[0,2,1]>(a)  c = Relu(b)  d = Relu(c)  y = Sigmoid(d)
+    }"""
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text)))
+    fold_constants(model, 2)
+    assert [node.op_type for node in model.graph] == ["Relu", "Sigmoid"]
