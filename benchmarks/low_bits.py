@@ -37,7 +37,7 @@ from exporter.recipe import InputSpec, Model, Quantize
 __all__ = ["files", "score"]
 
 NETS = {"resnet20": "resnet20-12fca82f.th", "resnet32": "resnet32-d509ac18.th"}
-ROUNDERS = ("nearest", "mse", "hqq", "adaround", "gptq")
+ROUNDERS = ("nearest", "mse", "hqq", "adaround", "gptq", "brecq")
 HERE = Path(__file__).resolve().parent
 
 

@@ -10,12 +10,13 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from exporter.calibration import OBSERVERS, calibrate
+from exporter.errors import MissingError
 from exporter.preparing import condition
 from exporter.quantize import make_plan, planned_activations
 from exporter.recipe import Quantize
-from exporter.rounding import round_weights
+from exporter.rounding import round_weights, seeing_samples
 from exporter.threads import one_blas_thread
-from exporter.types import Rounded, TensorStats
+from exporter.types import Plan, Rounded, TensorStats
 
 __all__ = ["Batches", "Progress", "Quantized", "quantize"]
 
@@ -59,5 +60,16 @@ def quantize(
     stats = observed(model, watched) if watched and batches is not None else {}
     progress("plan", 0, None)
     plan = make_plan(model, stats, wishes, observe=OBSERVERS[wishes.observer], samples=batches is not None)
+    return Quantized(model, stats, _rounded(model, plan, batches, progress, seed))
+
+
+def _rounded(model: ir.Model, plan: Plan, batches: Batches | None, progress: Progress, seed: int) -> Rounded:
     told = lambda done, total: progress("round", done, total)  # noqa: E731
-    return Quantized(model, stats, round_weights(model, plan, batches, progress=told, seed=seed))
+    if batches is None or all(plan.tensors[name].rounder != "brecq" for name in seeing_samples(model, plan)):
+        return round_weights(model, plan, batches, progress=told, seed=seed)
+    try:
+        from exporter.reconstruction import reconstruct
+    except ImportError as error:
+        hint = "pip install 'kbit[torch]', or rounder = \"gptq\""
+        raise MissingError('rounder "brecq" needs PyTorch, which is not installed', hint) from error
+    return reconstruct(model, plan, batches, progress=told, seed=seed)

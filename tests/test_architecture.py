@@ -29,9 +29,11 @@ RANKS = (
     ("content", "control", "folding"),
     ("ops",),
     ("loading", "preparing", "data", "calibration", "rounding", "quantize", "emit", "reference", "bundle"),
+    ("finetune",),
+    ("reconstruction",),
     ("quantization",),
     ("subject",),
-    ("linting", "explaining", "search", "finetune", "lm"),
+    ("linting", "explaining", "search", "lm"),
     ("law", "pruning"),
     ("training",),
     ("report", "inspection", "packing", "parity", "comparison", "worth"),
@@ -47,7 +49,15 @@ ALSO = {"rounding": {"quantize"}, "loading": {"reference"}, "cli": {"__init__"}}
 
 # package -> the files or folders that may import it; whatever is not named here is free
 ONLY_IN = {
-    "torch": ("exporter/loading", "exporter/finetune", "exporter/lm", "sample_apps", "tests", "benchmarks"),
+    "torch": (
+        "exporter/loading",
+        "exporter/finetune",
+        "exporter/reconstruction",
+        "exporter/lm",
+        "sample_apps",
+        "tests",
+        "benchmarks",
+    ),
     "transformers": ("exporter/lm", "sample_apps", "tests", "benchmarks"),
     "tokenizers": ("exporter/lm", "sample_apps", "tests", "benchmarks"),
     "ai_edge_litert.schema_py_generated": (

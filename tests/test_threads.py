@@ -31,6 +31,7 @@ CASES = {
     "gptq": {"weights": "int4", "observer": "percentile"},
     "gptq, mixed passes": {"weights": "int3", "observer": "mse", "passes": ["equalize", "smooth"]},
     "adaround": {"weights": "int3", "rounder": "adaround", "observer": "entropy"},
+    "brecq": {"weights": "int3", "rounder": "brecq"},
     "hqq": {"weights": "int4", "rounder": "hqq", "observer": "minmax"},
     "trained": {"weights": "int4", "rounder": "nearest", "finetune": "train", "epochs": 1},
 }
@@ -47,8 +48,10 @@ def digests() -> dict[str, str]:
     from exporter.quantization import quantize
     from exporter.quantize import apply
     from exporter.recipe import Finetune, InputSpec, Quantize
+    from exporter.reconstruction import learning
     from tests.quantize.graphs import model_of
 
+    learning.STEPS = 40
     rng = np.random.default_rng(0)
 
     def noise(*shape: int) -> np.ndarray:

@@ -76,6 +76,9 @@ class Network:
             assert q is not None
             one = LearnedScale(q, learned=movable)
             self.scales |= dict.fromkeys(names, one)
+        for name, tensor in plan.tensors.items():  # of a piece of a network: what no integer node of it reads or makes
+            if tensor.role == "activation" and tensor.qparams is not None and name not in self.scales:
+                self.scales[name] = LearnedScale(tensor.qparams, learned=False)
         self.weights: dict[str, LearnedWeight | _FloatWeight] = {}
         self.biases: dict[str, _FloatWeight] = {}
         self._collect(masks)
@@ -178,6 +181,11 @@ class Network:
             return stored
         attributes = {k: v.value for k, v in node.attributes.items()}
         return _constant(_real(stored), _real(scale), _real(zero), attributes)  # a constant operand: its integers stay
+
+    def hold_scales(self) -> None:
+        """Activations keep the scales that they have: no gradient is computed for them."""
+        for one in self.scales.values():
+            one.log.requires_grad_(False)
 
     def fix_scales(self) -> None:
         """From here on activations keep the scales that they would ship with now."""

@@ -149,7 +149,7 @@ def _few_for_rounding(recipe: Recipe, data: Dataset, model: ir.Model) -> Iterato
     """A layer's inputs must span its columns, or the rounder fits noise."""
     quantize = recipe.quantize
     coarse = quantize.weights not in {"int8", "int7", *FLOAT_WEIGHTS}
-    if quantize.rounder not in {"gptq", "adaround"} and not (quantize.rounder == "auto" and coarse):
+    if quantize.rounder not in {"gptq", "adaround", "brecq"} and not (quantize.rounder == "auto" and coarse):
         return
     worst = Counter[str]()
     for layer in layers_of(model):

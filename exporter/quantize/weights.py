@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float32]
 _OPERANDS = {8: Scheme(8, symmetric=False), 16: Scheme(16, symmetric=True)}
 _BIAS_LIMIT = float(2**30)  # keeps bias / (input scale x weight scale) well inside int32
 _LINEAR = frozenset({"Gemm", "MatMul"})
-_WITH_SAMPLES = frozenset({"gptq", "adaround"})
+_WITH_SAMPLES = frozenset({"gptq", "adaround", "brecq"})
 _NEAREST_FROM = 7  # bits
 _FEWEST = 1024  # values of a table that is worth a scale
 

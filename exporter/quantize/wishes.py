@@ -47,7 +47,7 @@ def wishes(model: ir.Model, quantize: Quantize) -> dict[str, Wish]:
 
 def _table_rounder(quantize: Quantize) -> str:
     """Of look-up tables: by what is read where the layers' rounder looks at that too, else by their own numbers."""
-    if quantize.rounder in {"auto", "gptq", "adaround"}:
+    if quantize.rounder in {"auto", "gptq", "adaround", "brecq"}:
         return "auto"
     return "mse" if _embeddings(quantize) in _FEW_BITS else "nearest"
 

@@ -129,7 +129,7 @@ Weights = Literal[
 ]  # fmt: skip
 Activations = Literal["int8", "int16", "dynamic", "float"]
 Granularity = Literal["channel", "tensor"] | Annotated[int, msgspec.Meta(ge=16, le=1024)]
-Rounder = Literal["auto", "nearest", "mse", "hqq", "gptq", "adaround"]
+Rounder = Literal["auto", "nearest", "mse", "hqq", "gptq", "adaround", "brecq"]
 
 
 class Override(Table, frozen=True):

@@ -31,14 +31,17 @@ __all__ = [
     "Batches",
     "LayerRounder",
     "WeightRounder",
+    "round_alone",
     "round_weights",
+    "seeing_samples",
     "with_bias_scales",
 ]
 
 Batches = Callable[[], Iterable[Mapping[str, npt.NDArray[np.generic]]]]
 
 WEIGHT_ROUNDERS: Mapping[str, WeightRounder] = {"nearest": nearest, "mse": mse, "hqq": hqq}
-LAYER_ROUNDERS: Mapping[str, LayerRounder] = {"gptq": gptq, "adaround": adaround}
+# brecq: what it starts from; exporter.reconstruction learns on
+LAYER_ROUNDERS: Mapping[str, LayerRounder] = {"gptq": gptq, "adaround": adaround, "brecq": gptq}
 
 
 @one_blas_thread
@@ -58,12 +61,29 @@ def round_weights(
     Raises PlanError for a weight that the graph does not have as a constant, and an unknown rounder; DataError for a
     rounder that needs samples and gets none.
     """
-    tensors, integers = dict(plan.tensors), {}
-    wanted = [t for t in plan.tensors.values() if t.role == "weight" and t.qparams is not None]
+    with_data = seeing_samples(model, plan)
+    rounded = round_alone(model, plan, progress if not with_data else None)
+    if not with_data:
+        return rounded
+    if batches is None:
+        name = plan.tensors[with_data[0]].rounder
+        raise DataError(f"rounder {name!r} needs calibration samples", "give data.calibration, or another rounder")
+    return sequential(model, rounded, batches(), LAYER_ROUNDERS, progress)
+
+
+def seeing_samples(model: ir.Model, plan: Plan) -> list[str]:
+    """Weights of layers whose rounder is one of LAYER_ROUNDERS."""
     read = {layer.weight for layer in layers_of(model)}
-    with_data = [tensor for tensor in wanted if tensor.rounder in LAYER_ROUNDERS and tensor.name in read]
+    return [t.name for t in _weights(plan) if t.rounder in LAYER_ROUNDERS and t.name in read]
+
+
+def round_alone(model: ir.Model, plan: Plan, progress: Callable[[int, int], None] | None = None) -> Rounded:
+    """Every weight by itself; those whose rounder is one of LAYER_ROUNDERS to nearest, for a start."""
+    tensors, integers = dict(plan.tensors), {}
+    wanted = _weights(plan)
+    read = {layer.weight for layer in layers_of(model)}
     for done, tensor in enumerate(wanted):
-        if progress is not None and not with_data:
+        if progress is not None:
             progress(done, len(wanted))
         array = graph.constant(model.graph.initializers.get(tensor.name))
         if array is None:
@@ -74,13 +94,11 @@ def round_weights(
         qparams, made = rounder(array.astype(np.float32), tensor.qparams)
         integers[tensor.name] = in_bytes(made, qparams.scheme)
         tensors[tensor.name] = replace(kept, qparams=qparams)
-    rounded = Rounded(with_bias_scales(model, replace(plan, tensors=tensors)), integers)
-    if not with_data:
-        return rounded
-    if batches is None:
-        name = with_data[0].rounder
-        raise DataError(f"rounder {name!r} needs calibration samples", "give data.calibration, or another rounder")
-    return sequential(model, rounded, batches(), LAYER_ROUNDERS, progress)
+    return Rounded(with_bias_scales(model, replace(plan, tensors=tensors)), integers)
+
+
+def _weights(plan: Plan) -> list[TensorPlan]:
+    return [t for t in plan.tensors.values() if t.role == "weight" and t.qparams is not None]
 
 
 def _only_looked_up(tensor: TensorPlan, read: Collection[str]) -> bool:

@@ -18,7 +18,7 @@ from exporter import graph
 from exporter.errors import LoadError
 from exporter.threads import in_order
 
-__all__ = ["Frontier", "samples_within"]
+__all__ = ["Frontier", "samples_within", "sizes_of"]
 
 ort.disable_telemetry_events()
 
@@ -108,7 +108,7 @@ def _is_view(node: ir.Node) -> bool:
 
 def samples_within(model: ir.Model, batch: Batch, limit: int) -> int:
     """How many samples a frontier of float activations may hold in ``limit`` bytes: never fewer than 64."""
-    sizes = _bound_sizes(model, batch)
+    sizes = sizes_of(model, batch)
     last = {}
     for i, node in enumerate(model.graph):
         for value in node.inputs:
@@ -125,8 +125,8 @@ def samples_within(model: ir.Model, batch: Batch, limit: int) -> int:
     return max(_FEWEST, int(limit / most))
 
 
-def _bound_sizes(model: ir.Model, batch: Batch):  # type: ignore[no-untyped-def]
-    """Bytes of a value for one sample, with the dynamic dimensions as this batch has them."""
+def sizes_of(model: ir.Model, batch: Batch):  # type: ignore[no-untyped-def]
+    """A function: bytes of a value for one sample, with the dynamic dimensions as this batch has them."""
     known: dict[str, int] = {}
     for value in model.graph.inputs:
         if value.name is not None and value.name in batch and value.shape is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from exporter.rounding.tables import round_tables
 from exporter.threads import in_order
 from exporter.types import QParams, Rounded, TensorPlan
 
-__all__ = ["sequential"]
+__all__ = ["in_turn", "sequential", "taken"]
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -47,11 +47,29 @@ def sequential(
     batches  calibration samples; as many as fit in bounded memory are used
     Raises DataError when there is none.
     """
-    feeds = _taken(model, batches)
+    feeds = taken(model, batches)
     rounded, tables = round_tables(model, rounded, feeds, layer_rounders)
+    return in_turn(model, rounded, feeds, feeds, layer_rounders, given=tables, progress=progress)
+
+
+def in_turn(
+    model: ir.Model,
+    rounded: Rounded,
+    exact: Sequence[Batch],
+    feeds: Sequence[Batch],
+    layer_rounders: Mapping[str, LayerRounder],
+    *,
+    given: Collection[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Rounded:
+    """The same for a graph that may be a piece of a network.
+
+    exact, feeds  what it reads in the float network and in the quantized one
+    given         weights that keep their integers
+    """
     tensors, integers, biases = dict(rounded.plan.tensors), dict(rounded.integers), dict(rounded.biases)
     quantized = apply(model, rounded)
-    wide, narrow = Frontier(model, feeds), Frontier(quantized, feeds)
+    wide, narrow = Frontier(model, exact), Frontier(quantized, feeds)
     layers = [layer for layer in layers_of(model) if _is_planned(tensors.get(layer.weight))]
     sources = _own_sources(quantized, layers)
     for done, layer in enumerate(layers):
@@ -59,7 +77,7 @@ def sequential(
             progress(done, len(layers))
         weight = _array(model, layer.weight)
         tensor = tensors[layer.weight]
-        shared = layer.weight in tables or any(other.weight == layer.weight for other in layers[:done])
+        shared = layer.weight in given or any(other.weight == layer.weight for other in layers[:done])
         rounding = tensor.rounder in layer_rounders and not shared
         if not rounding and layer.bias is None:
             continue
@@ -75,7 +93,8 @@ def sequential(
     return Rounded(replace(rounded.plan, tensors=tensors), integers, biases)
 
 
-def _taken(model: ir.Model, batches: Iterable[Batch]) -> list[Batch]:
+def taken(model: ir.Model, batches: Iterable[Batch]) -> list[Batch]:
+    """As many batches as fit in bounded memory while layers are rounded. Raises DataError when there is none."""
     found: list[Batch] = []
     limit, count = 1, 0
     for batch in batches:

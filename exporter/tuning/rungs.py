@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,13 @@ def weight_passes(place: Place) -> Iterator[Step]:
 
 
 def rounding_by_data(place: Place) -> Iterator[Step]:
-    """Layer after layer, with the bias corrected; then learned."""
+    """Layer after layer, with the bias corrected; then learned, at last a whole block together."""
     if place.subject.calibration is not None:
-        for name, says in (("gptq", "GPTQ, bias corrected"), ("adaround", "AdaRound, bias corrected")):
+        ways = [("gptq", "GPTQ, bias corrected"), ("adaround", "AdaRound, bias corrected")]
+        few = place.recipe.quantize.weights not in _FULL and place.recipe.quantize.activations != "int16"
+        if few and find_spec("torch") is not None:
+            ways.append(("brecq", "block reconstruction (BRECQ)"))
+        for name, says in ways:
             now = place.recipe.quantize.rounder
             if now != name and not (name == "gptq" and now == "auto" and place.recipe.quantize.weights not in _FULL):
                 yield Step(says, {"quantize.rounder": name})
