@@ -6,6 +6,7 @@ python -m benchmarks.low_bits latency  [--nets resnet20 resnet32] [--widths int4
 python -m benchmarks.low_bits activations [--nets resnet20] [--widths int8 int4]
 
 520 calibration images, int8 activations, all layers, no training; 2,000 test images. Everything else is the default.
+rounders: top-1 of the ONNX / TFLite file; nats: divergence of the ONNX file from the float model, mean over the images.
 s: wall time of calibration, planning and rounding; CPU s: of all threads, whatever else the machine does.
 """
 
@@ -33,6 +34,7 @@ from exporter.preparing import INT8_PASSES, prepare
 from exporter.quantization import quantize
 from exporter.quantize import apply
 from exporter.recipe import InputSpec, Model, Quantize
+from exporter.reference import divergence
 
 __all__ = ["files", "score"]
 
@@ -96,18 +98,29 @@ def accuracy(nets: list[str], widths: list[str], folder: Path) -> None:
     print(table(head, rows))
 
 
+def outputs(path: Path) -> np.ndarray:
+    """f64[2000,10]: class scores of the test images."""
+    run = _runner(path)
+    return np.concatenate([run(image[None]) for image in cifar10("cifar10_test2000.npz")[0]]).astype(np.float64)
+
+
 def rounders(nets: list[str], widths: list[str], folder: Path, chosen: list[str]) -> None:
     rows = []
     for net in nets:
+        raw = folder / f"{net}.onnx"
+        raw.write_bytes(ir.to_proto(emit_onnx(prepared(net))).SerializeToString())
+        exact = outputs(raw)
         for rounder in chosen:
             row: list[object] = [net, rounder]
             for width in widths:
                 wishes = Quantize(weights=width, rounder=rounder)  # type: ignore[arg-type]
-                onnx, _, seconds = files(net, folder / net / rounder / width, wishes)
-                row += [f"{score(onnx):.2f}", seconds]
+                onnx, tflite, seconds = files(net, folder / net / rounder / width, wishes)
+                far = divergence(exact, outputs(onnx), classes=True)
+                row += [f"{score(onnx):.2f} / {score(tflite):.2f}", f"{far:.4f}", seconds]
             rows.append(row)
             print(row, file=sys.stderr, flush=True)
-    print(table(["net", "rounder", *(name for width in widths for name in (width, "s / CPU s"))], rows))
+    head = ["net", "rounder", *(name for width in widths for name in (width, "nats", "s / CPU s"))]
+    print(table(head, rows))
 
 
 def latency(nets: list[str], widths: list[str], folder: Path) -> None:

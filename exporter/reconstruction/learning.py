@@ -39,10 +39,12 @@ def learned(
     Raises UnsupportedError for an operator without a gradient.
     """
     network, power = Network(piece, rounded, {}), samples.power()
+    if not power:  # outputs that are indices
+        return rounded, 0.0, 0.0
 
     def loss(sample: Sample) -> Tensor:
         made = network.forward(sample.feeds)
-        off = [torch.mean(torch.square(made[n] - target)) / power[n] for n, target in sample.targets.items()]
+        off = [torch.mean(torch.square(made[name] - sample.targets[name])) / one for name, one in power.items()]
         return torch.stack(off).mean()
 
     def held_out() -> float:

@@ -73,7 +73,7 @@ def reconstruct(
             targets = _outputs(piece, exact, block.outputs)
             names = [layer.weight for layer in layers_of(piece) if layer.weight in wanted]
             if names:
-                samples = Samples(real, exact, targets, _rows(piece, exact), [seed, place])
+                samples = Samples(real, targets, _rows(piece, exact), [seed, place])
                 told = lambda step: progress(place * STEPS + step, len(blocks) * STEPS)  # noqa: E731, B023
                 try:
                     part, _, _ = learned(piece, part, names, samples, told)

@@ -15,7 +15,6 @@ __all__ = ["Sample", "Samples"]
 
 Array = npt.NDArray[Any]
 _HELD_OUT = 8  # one sample in so many
-_DROP = 0.5  # share of the numbers that a block reads as they are in the float network
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +26,7 @@ class Sample:
 
 
 class Samples:
-    """feeds, targets: batch by batch; exact: what the float network has in the place of feeds.
+    """feeds, targets: batch by batch.
 
     Where the first axis of all is the batch they are mixed by single samples, else whole batches are. One in eight is
     held out; where there is one alone, it serves for both.
@@ -36,19 +35,17 @@ class Samples:
     def __init__(
         self,
         feeds: Sequence[Mapping[str, Array]],
-        exact: Sequence[Mapping[str, Array]],
         targets: Sequence[Mapping[str, Array]],
         rows: int,
         seed: Sequence[int],
     ) -> None:
         """rows: samples of one step, as far as they can be mixed."""
         self._rows, self._generator = rows, np.random.default_rng(seed)
-        self._draw = torch.Generator().manual_seed(int(self._generator.integers(1 << 62)))
-        stores = [list(map(_tensors, each)) for each in (feeds, exact, targets)]
+        stores = [list(map(_tensors, each)) for each in (feeds, targets)]
         self._joined = _are_rows([*feeds, *targets], len(feeds))
         if self._joined:
             stores = [[_together(store)] for store in stores]
-        self._feeds, self._exact, self._targets = stores
+        self._feeds, self._targets = stores
         count = len(next(iter(self._feeds[0].values()))) if self._joined else len(self._feeds)
         order = self._generator.permutation(count)
         kept = max(count // _HELD_OUT, 1) if count > 1 else 0
@@ -63,7 +60,7 @@ class Samples:
             if len(left) < size:
                 left = self._generator.permutation(self._learned).tolist()
             picked, left = left[:size], left[size:]
-            yield self._take(picked, mixed=True)
+            yield self._take(picked)
 
     def held_out(self) -> Iterator[Sample]:
         size = self._rows if self._joined else 1
@@ -71,28 +68,17 @@ class Samples:
             yield self._take(self._held[start : start + size].tolist())
 
     def power(self) -> dict[str, float]:
-        """Of each target: its mean square about the mean."""
+        """Of each target that is a float: its mean square about the mean."""
         found = {}
-        for name in self._targets[0]:
+        for name in (name for name, tensor in self._targets[0].items() if tensor.is_floating_point()):
             whole = torch.cat([each[name].flatten() for each in self._targets])
             found[name] = max(float(whole.var(correction=0)), 1e-12)
         return found
 
-    def _take(self, picked: list[int], *, mixed: bool = False) -> Sample:
+    def _take(self, picked: list[int]) -> Sample:
         place = 0 if self._joined else picked[0]
-        feeds, exact, targets = (store[place] for store in (self._feeds, self._exact, self._targets))
-        if self._joined:
-            feeds, exact, targets = (_picked(each, picked) for each in (feeds, exact, targets))
-        return Sample(self._mixed(feeds, exact) if mixed else feeds, targets)
-
-    def _mixed(self, feeds: Mapping[str, Tensor], exact: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Single numbers as the float network has them (Wei et al. 2022, QDrop, section 4.2)."""
-        return {name: self._dropped(feed, exact[name]) for name, feed in feeds.items()}
-
-    def _dropped(self, feed: Tensor, exact: Tensor) -> Tensor:
-        if not feed.is_floating_point() or not _DROP:
-            return feed
-        return torch.where(torch.rand(feed.shape, generator=self._draw) < _DROP, exact, feed)
+        feeds, targets = self._feeds[place], self._targets[place]
+        return Sample(_picked(feeds, picked), _picked(targets, picked)) if self._joined else Sample(feeds, targets)
 
 
 def _picked(values: Mapping[str, Tensor], rows: list[int]) -> dict[str, Tensor]:

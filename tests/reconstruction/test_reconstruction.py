@@ -270,3 +270,15 @@ def test_progress_is_told_to_the_end() -> None:
     steps = [(done, total) for stage, done, total in told if stage == "round"]
     assert steps == sorted(steps)
     assert steps[0][0] < steps[-1][0] == steps[-1][1]
+
+
+def test_a_block_of_outputs_that_are_no_floats_stays_as_gptq_left_it() -> None:
+    text = "main (float[N,8] x) => (bool[N,8] y) { a = MatMul(x, u) b = Relu(a) c = MatMul(b, v) y = Greater(c, b) }"
+    model = prepare(model_of(text, u=noise(8, 8), v=noise(8, 8)), INT8_PASSES)
+    feeds = feeds_of(model, 4)
+    made_by = [
+        quantize(model, Quantize(weights="int3", activations="float", rounder=rounder), lambda: feeds)  # type: ignore[arg-type]
+        for rounder in ("gptq", "brecq")
+    ]
+    for name, integers in made_by[0].rounded.integers.items():
+        np.testing.assert_array_equal(made_by[1].rounded.integers[name], integers)
