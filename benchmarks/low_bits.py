@@ -35,6 +35,7 @@ from exporter.quantization import quantize
 from exporter.quantize import apply
 from exporter.recipe import InputSpec, Model, Quantize
 from exporter.reference import divergence
+from exporter.rounding import WEIGHT_ROUNDERS
 
 __all__ = ["files", "score"]
 
@@ -110,11 +111,13 @@ def rounders(nets: list[str], widths: list[str], folder: Path, chosen: list[str]
         raw = folder / f"{net}.onnx"
         raw.write_bytes(ir.to_proto(emit_onnx(prepared(net))).SerializeToString())
         exact = outputs(raw)
-        for rounder in chosen:
-            row: list[object] = [net, rounder]
+        pairs = [(name, more) for name in chosen for more in (False, True) if not more or name in WEIGHT_ROUNDERS]
+        for rounder, corrected in pairs:
+            says = f"{rounder}, bias corrected" if corrected else rounder
+            row: list[object] = [net, says]
             for width in widths:
-                wishes = Quantize(weights=width, rounder=rounder)  # type: ignore[arg-type]
-                onnx, tflite, seconds = files(net, folder / net / rounder / width, wishes)
+                wishes = Quantize(weights=width, rounder=rounder, bias_correction=corrected)  # type: ignore[arg-type]
+                onnx, tflite, seconds = files(net, folder / net / says / width, wishes)
                 far = divergence(exact, outputs(onnx), classes=True)
                 row += [f"{score(onnx):.2f} / {score(tflite):.2f}", f"{far:.4f}", seconds]
             rows.append(row)

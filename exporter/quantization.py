@@ -60,13 +60,16 @@ def quantize(
     stats = observed(model, watched) if watched and batches is not None else {}
     progress("plan", 0, None)
     plan = make_plan(model, stats, wishes, observe=OBSERVERS[wishes.observer], samples=batches is not None)
-    return Quantized(model, stats, _rounded(model, plan, batches, progress, seed))
+    return Quantized(model, stats, _rounded(model, plan, wishes, batches, progress, seed))
 
 
-def _rounded(model: ir.Model, plan: Plan, batches: Batches | None, progress: Progress, seed: int) -> Rounded:
+def _rounded(
+    model: ir.Model, plan: Plan, wishes: Quantize, batches: Batches | None, progress: Progress, seed: int
+) -> Rounded:
     told = lambda done, total: progress("round", done, total)  # noqa: E731
     if batches is None or all(plan.tensors[name].rounder != "brecq" for name in seeing_samples(model, plan)):
-        return round_weights(model, plan, batches, progress=told, seed=seed)
+        corrects = wishes.bias_correction
+        return round_weights(model, plan, batches, bias_correction=corrects, progress=told, seed=seed)
     try:
         from exporter.reconstruction import reconstruct
     except ImportError as error:

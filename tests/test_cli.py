@@ -51,6 +51,18 @@ def test_a_user_mistake_is_one_line_and_exit_code_2(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_help_says_what_a_key_takes(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["export", "--help"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    for flag, words in (
+        ("--symmetric", "true|false"),
+        ("--granularity", "channel|tensor|INTEGER"),
+        ("--seed", "INTEGER"),
+    ):
+        assert any(flag in line and words in line for line in lines), flag
+
+
 def test_help_and_version(capfd: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     text = capfd.readouterr().out

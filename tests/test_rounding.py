@@ -14,7 +14,7 @@ from exporter.errors import DataError, PlanError
 from exporter.quantize import apply, make_plan
 from exporter.quantize.schemes import weight_scheme
 from exporter.recipe import Override, Quantize
-from exporter.rounding import LAYER_ROUNDERS, round_weights
+from exporter.rounding import LAYER_ROUNDERS, WEIGHT_ROUNDERS, round_weights
 from exporter.rounding.frontier import Frontier, samples_within
 from exporter.rounding.gptq import output_target
 from exporter.rounding.layers import layers_of
@@ -175,6 +175,24 @@ def test_the_network_comes_closer_to_the_float_one_and_its_mean_is_right(rounder
     assert errors[rounder] < 0.5 * errors["nearest"]
 
 
+@pytest.mark.parametrize("rounder", WEIGHT_ROUNDERS)
+def test_biases_make_up_for_the_mean_error_of_rounders_that_see_no_data(rounder):
+    model, feeds = net(), batches(40, 4, 9, 9)
+    stats = stats_of(model, {"x": np.concatenate([f["x"] for f in feeds])})
+    plan = make_plan(model, stats, Quantize(weights="int3", rounder=rounder))
+    errors, means, integers = [], [], []
+    for corrected in (False, True):
+        rounded = round_weights(model, plan, lambda: feeds, bias_correction=corrected)
+        emitted = emit_onnx(apply(model, rounded), rounded.plan)
+        apart = np.concatenate([run(model, f)["y"] - run(emitted, f)["y"] for f in feeds])
+        errors.append(float(np.square(apart).mean()))
+        means.append(float(np.abs(apart.mean(axis=0)).max()))
+        integers.append(rounded.integers)
+    assert errors[1] < errors[0]
+    assert means[1] < 0.1 * means[0]
+    assert all(np.array_equal(integers[0][name], integers[1][name]) for name in integers[0])
+
+
 @pytest.mark.parametrize("grain", [PerTensor(), PerChannel(1), PerGroup(0, 16)], ids=["tensor", "channel", "group"])
 def test_linear_layers_of_every_grain(grain):
     model = model_of(LINEAR, p=noise(48, 32), q=noise(32, 6))
@@ -248,6 +266,9 @@ def test_mistakes_are_one_line():
     plan = make_plan(model, stats_of(model, feeds[0]), Quantize(weights="int4", rounder="gptq"))
     with pytest.raises(DataError, match="'gptq' needs calibration samples"):
         round_weights(model, plan)
+    nearest = make_plan(model, stats_of(model, feeds[0]), Quantize(rounder="nearest"))
+    with pytest.raises(DataError, match="bias_correction needs calibration samples"):
+        round_weights(model, nearest, bias_correction=True)
     with pytest.raises(DataError, match="no samples"):
         round_weights(model, plan, lambda: [])
     other = model_of(LINEAR, p=noise(48, 32), q=noise(32, 6))

@@ -52,7 +52,12 @@ def _parameter(key: Key) -> inspect.Parameter:
 def _metavar(key: Key) -> str:
     if key.choices:
         return "|".join(key.choices)
-    return "PATH" if key.is_path else key.expected.split()[1].upper().rstrip(",") if not key.is_list else "NAME,…"
+    if key.is_path or key.is_list:
+        return "PATH" if key.is_path else "NAME,…"
+    kinds = [part.split(" >")[0].removeprefix("an ").removeprefix("a ") for part in key.expected.split(" or ")]
+    return "|".join(
+        kind.strip('"') if kind.startswith('"') or "true" in key.expected else kind.upper() for kind in kinds
+    )
 
 
 def _words(default: Any) -> str:

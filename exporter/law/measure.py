@@ -56,7 +56,8 @@ def measure(body: Mapping[str, Any], base: str, point: Point) -> Result:
     language = is_checkpoint(Path(base) / point.member.source)
     wishes = _wishes(recipe, point, language=language)
     plan = make_plan(subject.model, {}, wishes, samples=subject.batches is not None)
-    rounded = round_weights(subject.model, plan, subject.batches, seed=recipe.seed)
+    corrects = wishes.bias_correction
+    rounded = round_weights(subject.model, plan, subject.batches, bias_correction=corrects, seed=recipe.seed)
     shipped = emit_onnx(apply(subject.model, rounded), rounded.plan)
     loss, metric = subject.judge(with_rounded_weights(subject.model, rounded))
     parameters, bits = _bits(subject.model, rounded)

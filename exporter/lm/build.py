@@ -47,7 +47,8 @@ def round_decoder(
         return Rounded(Plan({}), {})
     plan = make_plan(model, {}, quantize, samples=tokens is not None)
     batches = None if tokens is None else batches_of(decoder, tokens)
-    return round_weights(model, plan, batches, progress=progress, seed=seed)
+    corrects = quantize.bias_correction
+    return round_weights(model, plan, batches, bias_correction=corrects, progress=progress, seed=seed)
 
 
 def static_models(decoder: Decoder, lengths: Sequence[int]) -> dict[str, ir.Model]:

@@ -52,7 +52,7 @@ def expected(kind: Any) -> str:
         return f"a list{size}, each {expected(args[0])}" + (", not empty" if says.min_length == 1 else "")
     if origin in (typing.Union, types.UnionType):
         return " or ".join(expected(a) for a in args if a is not type(None))
-    words = {str: "a string", int: "an integer", float: "a number"}.get(found, "a table")
+    words = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}.get(found, "a table")
     signs = ((">=", says.ge), (">", says.gt), ("<=", says.le), ("<", says.lt))
     limits = " and ".join(f"{sign} {limit}" for sign, limit in signs if limit is not None)
     return f"{words} {limits}".rstrip()

@@ -166,6 +166,9 @@ class Quantize(Table, frozen=True):
         Literal["minmax", "percentile", "mse", "entropy"], _says("how a range comes from what was seen")
     ] = "minmax"
     rounder: Annotated[Rounder, _says("how weights are rounded; auto: what serves their width best")] = "auto"
+    bias_correction: Annotated[
+        bool, _says("biases make up for the mean error of their layer; gptq, adaround and brecq always do so")
+    ] = False
     io: Annotated[Literal["float32", "int8", "int16"], _says("type of the artifacts' inputs and outputs")] = "float32"
     keep_float: Annotated[list[str], _says("nodes that stay in float: name patterns (fnmatch)")] = []
     passes: Annotated[

@@ -50,6 +50,7 @@ def round_weights(
     plan: Plan,
     batches: Batches | None = None,
     *,
+    bias_correction: bool = False,
     progress: Callable[[int, int], None] | None = None,
     seed: int = 0,
 ) -> Rounded:
@@ -57,17 +58,19 @@ def round_weights(
 
     model     the graph that was planned
     batches   gives the calibration samples anew each time it is called; None: only rounders that need none
+    bias_correction  with rounders that see no samples too, the mean of each output channel is the float network's
     progress  called with weights (of rounders that see samples: layers) done, and how many there are
     Raises PlanError for a weight that the graph does not have as a constant, and an unknown rounder; DataError for a
-    rounder that needs samples and gets none.
+    rounder or a correction that needs samples and gets none.
     """
     with_data = seeing_samples(model, plan)
-    rounded = round_alone(model, plan, progress if not with_data else None)
-    if not with_data:
+    in_turn = bool(with_data) or bias_correction
+    rounded = round_alone(model, plan, progress if not in_turn else None)
+    if not in_turn:
         return rounded
     if batches is None:
-        name = plan.tensors[with_data[0]].rounder
-        raise DataError(f"rounder {name!r} needs calibration samples", "give data.calibration, or another rounder")
+        name = f"rounder {plan.tensors[with_data[0]].rounder!r}" if with_data else "quantize.bias_correction"
+        raise DataError(f"{name} needs calibration samples", "give data.calibration, or do without")
     return sequential(model, rounded, batches(), LAYER_ROUNDERS, progress)
 
 

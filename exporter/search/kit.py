@@ -153,6 +153,8 @@ def round_layer(folder: str, name: str, widths: Sequence[str]) -> dict[str, list
         off = exact - layer.matrix(real.astype(np.float64))
         error = float(np.einsum("gok,gkl,gol->", off, moments.covariance, off)) / max(power, 1e-30)
         shift = np.einsum("gok,gk->go", off, moments.mean).reshape(-1).astype(np.float32)
+        if tensor.rounder not in LAYER_ROUNDERS and not kit.recipe.quantize.bias_correction:
+            shift = np.zeros_like(shift)  # as it will be exported
         with replacing(kit.folder / f"{_file(name)}.{width}.npz") as partial, partial.open("wb") as file:
             np.savez(file, weight=real, shift=shift)
         found[width] = [float(_bytes(integers.size, qparams)), error]

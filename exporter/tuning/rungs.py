@@ -87,6 +87,14 @@ def weight_passes(place: Place) -> Iterator[Step]:
             yield Step(f"pass {name}", {"quantize.passes": [*place.recipe.quantize.passes, name]})
 
 
+def bias_correction(place: Place) -> Iterator[Step]:
+    """Of layers that are rounded without data."""
+    now = place.recipe.quantize
+    without = now.rounder in {"nearest", "mse", "hqq"} or (now.rounder == "auto" and now.weights in {"int8", "int7"})
+    if without and not now.bias_correction and place.subject.calibration is not None:
+        yield Step("bias correction", {"quantize.bias_correction": True})
+
+
 def rounding_by_data(place: Place) -> Iterator[Step]:
     """Layer after layer, with the bias corrected; then learned, at last a whole block together."""
     if place.subject.calibration is not None:
@@ -128,7 +136,16 @@ def mixed_precision(place: Place) -> Iterator[Step]:
         yield Step(f"mixed precision, {more:g} bits more on average", changes)
 
 
-RUNGS: Sequence[Rung] = (observers, clipping, weight_passes, rounding_by_data, wider, in_float, mixed_precision)
+RUNGS: Sequence[Rung] = (
+    observers,
+    clipping,
+    weight_passes,
+    bias_correction,
+    rounding_by_data,
+    wider,
+    in_float,
+    mixed_precision,
+)
 
 
 def _growing(names: Sequence[str]) -> Iterator[Sequence[str]]:
