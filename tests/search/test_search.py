@@ -12,6 +12,7 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from exporter.cli import main
 from exporter.errors import KbitError
@@ -21,6 +22,7 @@ from exporter.recipe import Override, Quantize, Recipe, from_dict, read_recipe
 from exporter.reference import divergence
 from exporter.search import Budget, Search, search
 from exporter.search.allocate import allocate
+from exporter.search.kit import round_layer, score, write_kit
 from exporter.subject import Source, Subject, open_subject
 from tests.quantize.graphs import model_of, run
 
@@ -99,6 +101,24 @@ def test_what_is_chosen_by_is_what_export_makes(folder: Path, whole: Path) -> No
     exact, found = (run(graph, {"image": images})["y"] for graph in (model, apply(made.model, made.rounded)))
     expected = divergence(exact.astype(np.float64), found.astype(np.float64), classes=True)
     assert best["shipped"]["divergence"] == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_biases_are_compared_as_they_are_exported(folder: Path, tmp_path: Path, corrected: bool) -> None:
+    """A rounder that sees no data leaves them alone unless it is told otherwise."""
+    recipe, subject = opened(folder)
+    wishes = Quantize(rounder="nearest", bias_correction=corrected)
+    recipe = structs.replace(recipe, quantize=wishes)
+    model, images = subject.prepared(), np.load(folder / "calib.npz")["image"]
+    assert subject.calibration is not None
+    write_kit(tmp_path, recipe, model, subject.calibration, None, len(images))
+    round_layer(str(tmp_path), "w1", ["int3"])
+    (divergence_seen, _) = score(str(tmp_path), {"w1": "int3"}, "calibration")
+    override = Override(match="w1", weights="int3", activations="float")
+    made = quantize(model, structs.replace(wishes, weights="float", override=[override]), subject.batches(32))
+    exact, found = (run(graph, {"image": images})["y"] for graph in (model, apply(made.model, made.rounded)))
+    expected = divergence(exact.astype(np.float64), found.astype(np.float64), classes=True)
+    assert divergence_seen == pytest.approx(expected, rel=1e-3)
 
 
 def test_each_layer_is_measured_alone(whole: Path) -> None:
