@@ -1,6 +1,7 @@
 """Mixed precision on ResNet-32 (CIFAR-10): the plan that kbit search finds against uniform widths, as files.
 
 python -m benchmarks.mixed_precision [OUT] [--rounder NAME]
+python -m benchmarks.mixed_precision [OUT] --latency # ResNet-20, int8 and float by layer: predicted and measured
 python -m benchmarks.mixed_precision [OUT] --alike   # one search whole, killed half-way, and on a Dask cluster
 
 OUT (default out/mixed) keeps what was measured; started again, it goes on. The search sees calibration images alone.
@@ -14,12 +15,13 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import cifar10, data, machine, table
+from benchmarks.measure import cifar10, data, interleaved, machine, table
 from benchmarks.resnet20 import RECIPE
 from benchmarks.resnet20 import recipe as resnet20
 from benchmarks.runners import onnx_runner
@@ -99,6 +101,39 @@ def alike(out: Path) -> None:
     print(table(["search", "killed after", "measured", "search.json the same"], rows))
 
 
+def within_latency(out: Path) -> None:
+    """What is predicted for plans of int8 and float layers of ResNet-20, and what their ONNX files take."""
+    wanted = with_overrides(resnet20(), {"gates": None})
+    subject = open_subject(wanted, RECIPE.parent)
+    image, rows = cifar10("cifar10_test2000.npz")[0][:1], []
+    for share in (0.6, 0.7, 0.85):
+        budget = Budget(latency=share, target="host", runtimes=("onnxruntime",))
+        found = search(wanted, subject, budget, out=out, samples=128)
+        plans = {f"{share:g} of float's": found.best} | ({"all int8": found.uniform["int8"]} if not rows else {})
+        for name, point in plans.items():
+            pairs = zip(found.layers, point.widths, strict=True)
+            some = [{"match": layer.weight, "weights": width} for layer, width in pairs]
+            bundle = out / name.replace(" ", "-")
+            files = measured(with_overrides(wanted, {"quantize.override": some}), subject, bundle)
+            runs = [onnx_runner(bundle / path) for path in ("float.onnx", "model.onnx")]
+            took = interleaved(*(partial(run, image) for run in runs))[2]
+            far, _ = nearness(bundle)
+            rows.append([name, point.widths.count("int8"), f"{point.time:.3f}", f"{1 / took:.3f}",
+                         f"{point.shipped.divergence if point.shipped else point.divergence:.5f}", f"{far:.5f}",
+                         f"{files['onnxruntime']['metric']:.2f}"])  # fmt: skip
+    print(machine("onnxruntime"), "\n")
+    head = [
+        "plan",
+        "layers in int8",
+        "latency, predicted",
+        "measured",
+        "divergence, calibration",
+        "test images",
+        "top-1",
+    ]
+    print(table(head, rows))
+
+
 def compare(out: Path, rounder: str) -> None:
     """Searched plans against uniform widths, as files."""
     wanted = recipe(rounder)
@@ -129,11 +164,14 @@ def main() -> None:
     parser.add_argument("out", nargs="?", default="out/mixed", type=Path)
     parser.add_argument("--rounder", default="auto")
     parser.add_argument("--alike", action="store_true")
+    parser.add_argument("--latency", action="store_true")
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--scheduler", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.once:
         once(given.out, given.scheduler)
+    elif given.latency:
+        within_latency(given.out / "latency")
     elif given.alike:
         alike(given.out / "alike")
     else:

@@ -50,9 +50,26 @@ def search(
     max_bytes: Annotated[
         int | None, typer.Option("--max-bytes", min=1, metavar="N", help="of all weights, with scales and zero points")
     ] = None,
-    widths: Annotated[str, typer.Option("--widths", metavar="NAME,…", help="that a layer may have")] = (
-        "int2,int3,int4,int6,int8"
-    ),
+    max_latency: Annotated[
+        float | None,
+        typer.Option(
+            "--max-latency", metavar="SHARE", help="of what the layers take in float on the target, predicted"
+        ),
+    ] = None,
+    on: Annotated[
+        str | None, typer.Option("--on", metavar="TARGET", help="with --max-latency: kbit targets lists them")
+    ] = None,
+    runtime: Annotated[
+        str, typer.Option("--runtime", metavar="NAME,…", help="with --max-latency: the slower of these counts")
+    ] = "onnxruntime,tflite",
+    widths: Annotated[
+        str,
+        typer.Option(
+            "--widths",
+            metavar="NAME,…",
+            help="that a layer may have; default int2,int3,int4,int6,int8, with --max-latency int8,float",
+        ),
+    ] = "",
     samples: Annotated[
         int, typer.Option("--samples", min=1, help="calibration samples that plans are compared on")
     ] = 256,
@@ -72,13 +89,13 @@ def search(
     from exporter.report import render_search
     from exporter.subject import open_subject
 
-    budget = searching.Budget(max_bytes, average)
+    budget = searching.Budget(max_bytes, average, max_latency, on, tuple(runtime.split(",")))
     wanted = read_recipe(recipe)
     with progress_bars() as progress:
         progress("load", 0, None)
         found = searching.search(
-            wanted, open_subject(wanted, recipe.parent), budget, out=out, widths=tuple(widths.split(",")),
-            samples=samples, progress=progress, workers=workers, scheduler=scheduler,
+            wanted, open_subject(wanted, recipe.parent), budget, out=out, samples=samples, progress=progress,
+            widths=tuple(widths.split(",")) if widths else None, workers=workers, scheduler=scheduler,
         )  # fmt: skip
     overrides = [*(to_dict(each) for each in wanted.quantize.override), *found.overrides()]
     written = with_overrides(moved(wanted, recipe.parent, out), {"quantize.override": overrides})

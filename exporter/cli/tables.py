@@ -394,7 +394,8 @@ def law(found: Law) -> RenderableType:
 
 def search(found: Search) -> list[RenderableType]:
     """The plan against uniform widths, and what each layer got."""
-    figures = ("weights", "rounded apart", "as exported", "metric")
+    timed = found.target is not None
+    figures = ("weights", *(["latency"] if timed else []), "rounded apart", "as exported", "metric")
     table = _table("plan", *figures, right=figures)
     rows = {f"all {width}": point for width, point in found.uniform.items()} | {"found": found.best}
     for name, point in sorted(rows.items(), key=lambda row: (row[1].bytes, row[0])):
@@ -403,13 +404,17 @@ def search(found: Search) -> list[RenderableType]:
             if point.shipped is None
             else (_number(point.shipped.divergence, 5), _number(point.shipped.metric, 2))
         )
-        table.add_row(name, _size(point.bytes), _number(point.divergence, 5), *made)
+        latency = [f"{point.time:.3f}"] if point.time is not None else []
+        table.add_row(name, _size(point.bytes), *latency, _number(point.divergence, 5), *made)
     layers = _table("layer", "values", "width", *(f"alone at {w}" for w in found.uniform))
     for layer, width in zip(found.layers, found.best.widths, strict=True):
         alone = [_number(layer.choices[w].alone.divergence, 5) for w in found.uniform]
         layers.add_row(layer.weight, f"{layer.values:,}", width, *alone)
     note = "divergence from the float model, on calibration samples; metric: as exported, on evaluation samples"
-    return [layers, table, f"budget {_size(found.budget)}, {len(found.points)} plans compared", note]
+    budget = (
+        f"{found.budget / 1e6:.3f} of float's latency on {found.target}, predicted" if timed else _size(found.budget)
+    )
+    return [layers, table, f"budget {budget}; {len(found.points)} plans compared", note]
 
 
 def sweep(found: Sweep) -> list[RenderableType]:

@@ -31,5 +31,8 @@ def render_search(folder: Path) -> Path:
     ]
     pairs = zip(found["layers"], found["best"]["widths"], strict=True)
     rows = [[layer["weight"], f"{layer['values']:,}", width] for layer, width in pairs]
-    says = f"Budget {found['budget']:,} bytes of weights; {len(found['points'])} plans compared."
+    budget = f"{found['budget']:,} bytes of weights"
+    if found["target"] is not None:
+        budget = f"{found['budget'] / 1e6:.3f} of float's latency on {found['target']}, predicted"
+    says = f"Budget {budget}; {len(found['points'])} plans compared."
     return write_sheet(folder / "search.html", "Bits by layer", says, figures, ["Layer", "Values", "Width"], rows)

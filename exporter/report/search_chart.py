@@ -17,7 +17,7 @@ _LINE, _BEST, _OTHER = "#0072b2", "#d55e00", "#808080"
 
 
 def front(found: Mapping[str, Any]) -> str:
-    """Divergence against bytes: all plans, the front, the uniform widths, and the plan that was taken."""
+    """Divergence against bytes, or predicted latency: all plans, the front, uniform widths, and the plan taken."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.2, 3.6))
         axes = figure.add_axes((0.09, 0.14, 0.88, 0.83))
@@ -25,18 +25,22 @@ def front(found: Mapping[str, Any]) -> str:
         axes.plot(*_places(everything), marker="o", linestyle="", markersize=3, color=_OTHER, alpha=0.35)
         axes.plot(*_places(found["front"]), marker="o", linewidth=1.4, markersize=4, color=_LINE)
         for width, point in found["uniform"].items():
-            axes.plot(point["bytes"] / 1e3, point["divergence"], "s", color=_OTHER, markersize=5)
-            axes.annotate(f" all {width}", (point["bytes"] / 1e3, point["divergence"]), fontsize=8)
-        axes.plot(best["bytes"] / 1e3, best["divergence"], "o", markersize=10, markerfacecolor="none", color=_BEST)
+            axes.plot(*_places([point]), "s", color=_OTHER, markersize=5)
+            (x,), (y,) = _places([point])
+            axes.annotate(f" all {width}", (x, y), fontsize=8)
+        axes.plot(*_places([best]), "o", markersize=10, markerfacecolor="none", color=_BEST)
         axes.set_yscale("log")
-        axes.set_xlabel("weights with scales and zero points, kB")
+        timed = best["time"] is not None
+        axes.set_xlabel("latency, predicted; 1: float" if timed else "weights with scales and zero points, kB")
         axes.set_ylabel("divergence")
         axes.grid(alpha=0.2)
         return svg(figure, f"{len(found['points'])} plans; taken: {best['bytes']} bytes, {best['divergence']:.4g}")
 
 
 def _places(points: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
-    return [p["bytes"] / 1e3 for p in points], [p["divergence"] for p in points]
+    """Where they lie; a divergence of 0 at the foot of the logarithmic axis."""
+    across = [p["bytes"] / 1e3 if p["time"] is None else p["time"] for p in points]
+    return across, [max(p["divergence"], 1e-9) for p in points]
 
 
 def sensitivity(found: Mapping[str, Any]) -> str:

@@ -147,6 +147,9 @@ def round_layer(folder: str, name: str, widths: Sequence[str]) -> dict[str, list
     power = float(np.einsum("gok,gkl,gol->", exact, moments.covariance, exact))
     found = {}
     for width in widths:
+        if width == "float":
+            found[width] = [4.0 * weight.size, 0.0]
+            continue
         tensor = make_plan(kit.model, {}, _stored(kit.recipe.quantize, width), samples=True).tensors[name]
         qparams, integers = _rounded(layer, weight.astype(np.float32), moments, tensor)
         real = grid.dequantize(integers, qparams).astype(np.float32)
@@ -259,6 +262,8 @@ def _run(model: ir.Model, feeds: Sequence[Mapping[str, Array]], *, optimize: boo
 def _with(kit: _Kit, widths: Mapping[str, str]) -> ir.Model:
     model = kit.model.clone()
     for name, width in widths.items():
+        if width == "float":
+            continue
         place = kit.folder / f"{_file(name)}.{width}.npz"
         if not place.is_file():  # the folder was tidied
             round_layer(str(kit.folder), name, [width])

@@ -18,6 +18,7 @@ from exporter.preparing import condition
 from exporter.recipe import Recipe
 from exporter.search.allocate import allocate
 from exporter.search.kit import layer_names, round_layer, score, score_shipped, write_kit
+from exporter.search.latency import BITS, Times, predicted
 from exporter.search.types import Budget, Choice, Layer, Point, Score
 from exporter.subject import Subject
 from exporter.workers import open_executor
@@ -25,9 +26,8 @@ from exporter.workers import open_executor
 __all__ = ["Search", "search"]
 
 Progress = Callable[[str, int, int | None], None]
-_BITS: Mapping[str, float] = {
-    "binary": 1, "ternary": 1.58, "int2": 2, "int3": 3, "int4": 4, "int5": 5, "int6": 6, "int7": 7, "int8": 8,
-}  # fmt: skip
+Spent = Callable[[Choice | Point], int]
+_SMALL, _FAST = ("int2", "int3", "int4", "int6", "int8"), ("int8", "float")
 _BUDGETS = 7  # between the narrowest and the widest plan
 _ROUNDS = 4
 _JUDGED = 8  # points of the front, evenly spread, whose metric is measured
@@ -37,10 +37,14 @@ _SHY = (0.0, 0.5, 1.0, 2.0, 4.0)  # what a changed layer costs extra, in medians
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """layers in graph order; points: every plan that was measured; front: those that no other beats in both."""
+    """layers in graph order; points: every plan that was measured; front: those that no other beats in both.
+
+    budget  in bytes; of latency: in millionths of what the layers take in float on the target
+    """
 
     layers: Sequence[Layer]
     budget: int
+    target: str | None
     best: Point
     points: Sequence[Point]
     front: Sequence[Point]
@@ -59,8 +63,16 @@ class Search:
 class _Measured:
     """Asks workers what the journal does not know; answers come in the order of the questions."""
 
-    def __init__(self, folder: str, executor: Executor, journal: Journal, progress: Progress) -> None:
+    def __init__(self, folder: str, executor: Executor, journal: Journal, progress: Progress, *, whole: bool) -> None:
+        """whole: every plan is made as kbit export makes it."""
         self._folder, self._executor, self._journal, self._progress = folder, executor, journal, progress
+        self.whole = whole
+
+    def scores(self, stage: str, plans: Sequence[Mapping[str, str]], which: str = "calibration") -> list[Score]:
+        """Of plans, widths by weight."""
+        if self.whole:
+            return [Score(*each) for each in self.ask(stage, score_shipped, [(plan,) for plan in plans])]
+        return [Score(*each) for each in self.ask(stage, score, [(plan, which) for plan in plans])]
 
     def ask(self, stage: str, function: Callable[..., Any], questions: Sequence[tuple[Any, ...]]) -> list[Any]:
         keys = [[function.__name__, *question] for question in questions]
@@ -88,7 +100,7 @@ def search(
     budget: Budget,
     *,
     out: Path,
-    widths: Sequence[str] = ("int2", "int3", "int4", "int6", "int8"),
+    widths: Sequence[str] | None = None,
     samples: int = 256,
     progress: Progress = lambda stage, done, total: None,
     workers: int | None = None,
@@ -97,13 +109,13 @@ def search(
     """The plan whose outputs stay closest to the float model's, within the budget.
 
     out        folder: kit, journal and search.json; one that holds a journal of the same search is gone on with
-    widths     that a layer may have
+    widths     that a layer may have; None: 2 to 8 bits, or int8 and float where the budget is one of latency
     samples    of the calibration set that plans are compared on; the evaluation set is only used to report
     workers    processes on this machine; scheduler: address of a Dask scheduler in their place
     The same recipe, data and widths give the same plan, on however many workers, resumed or not.
     Raises KbitError for whatever the user must change.
     """
-    bits = _bits(widths)
+    bits = _bits(widths or (_FAST if budget.latency is not None else _SMALL))
     if subject.calibration is None:
         raise DataError("a search needs data.calibration", "plans are compared on its samples")
     subject.check_evaluation(recipe.data.metric)
@@ -113,16 +125,20 @@ def search(
     assert batches is not None
     model = condition(model, recipe.quantize.passes, lambda graph, values: calibrate(graph, batches(), values=values))
     names = layer_names(model, recipe.quantize)
+    times = None
+    if budget.target is not None:
+        times = predicted(model, names, list(bits), recipe.quantize, budget.target, budget.runtimes)
     kit = out / "kit"
     heading = write_kit(kit, recipe, model, subject.calibration, subject.evaluation, samples)
     journal = Journal(out, heading)
     with open_executor(workers, scheduler, len(names)) as executor:
-        measured = _Measured(str(kit.resolve()), executor, journal, progress)
-        layers = _layers(measured, names, model, list(bits))
+        measured = _Measured(str(kit.resolve()), executor, journal, progress, whole=budget.latency is not None)
+        layers = _layers(measured, names, model, list(bits), times)
         limit = budget.resolve(layers, bits)
-        plans = _Plans(layers, list(bits), measured)
+        plans = _Plans(layers, list(bits), measured, budget.spent)
         uniform = {width: plans.measure("uniform widths", [(width,) * len(layers)])[0] for width in bits}
-        least, most = min(p.bytes for p in uniform.values()), max(p.bytes for p in uniform.values())
+        spent = [budget.spent(point) for point in uniform.values()]
+        least, most = min(spent), max(spent)
         steps = [least + (most - least) * i // (_BUDGETS + 1) for i in range(1, _BUDGETS + 1)]
         alone = [[layer.choices[w].alone.divergence for w in bits] for layer in layers]
         spread = [plan for each in [limit, *steps] if (plan := plans.spread(alone, each)) is not None]
@@ -132,7 +148,7 @@ def search(
             *plans.measure("plans by layers and depth", _by_depth(plans, alone, limit)),
         ]
         best, shipped = _shipped(measured, plans, finalists, uniform.values(), limit)
-        front = _front(plans.known.values())
+        front = _front(plans.known.values(), budget.spent)
         some = front[:: -(-len(front) // _JUDGED)]
         shown = list(dict.fromkeys([best, *some, *uniform.values()]))
         judged = dict(zip(shown, _judged(measured, plans, shown, subject.evaluation is not None), strict=True))
@@ -140,6 +156,7 @@ def search(
     found = Search(
         layers,
         limit,
+        budget.target,
         judged[best],
         list(plans.known.values()),
         [judged.get(point, point) for point in front],
@@ -151,19 +168,22 @@ def search(
 
 def _bits(widths: Sequence[str]) -> dict[str, float]:
     for width in widths:
-        if width not in _BITS:
-            raise RecipeError(f"--widths: {width!r} is no width of integers", f"known: {', '.join(_BITS)}")
-    return {width: _BITS[width] for width in _BITS if width in widths}
+        if width not in BITS:
+            raise RecipeError(f"--widths: {width!r} is no width of weights", f"known: {', '.join(BITS)}")
+    return {width: BITS[width] for width in BITS if width in widths}
 
 
-def _layers(measured: _Measured, names: Sequence[str], model: Any, widths: Sequence[str]) -> list[Layer]:
+def _layers(
+    measured: _Measured, names: Sequence[str], model: Any, widths: Sequence[str], times: Times | None
+) -> list[Layer]:
     rounded = measured.ask("round each layer", round_layer, [(name, list(widths)) for name in names])
     pairs = [(name, width) for name in names for width in widths]
-    scores = measured.ask("each layer alone", score, [({name: width}, "calibration") for name, width in pairs])
-    alone = dict(zip(pairs, (Score(*each) for each in scores), strict=True))
+    others = dict.fromkeys(names, "float") if measured.whole else {}
+    alone = dict(zip(pairs, measured.scores("each layer alone", [{**others, n: w} for n, w in pairs]), strict=True))
     found = []
     for name, sizes in zip(names, rounded, strict=True):
-        choices = {w: Choice(int(sizes[w][0]), sizes[w][1], alone[name, w]) for w in widths}
+        took = dict.fromkeys(widths) if times is None else times[name]
+        choices = {w: Choice(int(sizes[w][0]), sizes[w][1], alone[name, w], took[w]) for w in widths}
         found.append(Layer(name, int(model.graph.initializers[name].const_value.size), choices))
     return found
 
@@ -171,8 +191,8 @@ def _layers(measured: _Measured, names: Sequence[str], model: Any, widths: Seque
 class _Plans:
     """Whole plans, each measured once."""
 
-    def __init__(self, layers: Sequence[Layer], widths: Sequence[str], measured: _Measured) -> None:
-        self.layers, self.widths, self._measured = layers, widths, measured
+    def __init__(self, layers: Sequence[Layer], widths: Sequence[str], measured: _Measured, spent: Spent) -> None:
+        self.layers, self.widths, self._measured, self.spent = layers, widths, measured, spent
         self.known: dict[tuple[str, ...], Point] = {}
 
     def named(self, plan: Sequence[str]) -> dict[str, str]:
@@ -181,14 +201,15 @@ class _Plans:
     def measure(self, stage: str, plans: Iterable[tuple[str, ...]]) -> list[Point]:
         wanted = list(plans)
         new = [plan for plan in dict.fromkeys(wanted) if plan not in self.known]
-        questions = [(self.named(plan), "calibration") for plan in new]
-        for plan, (divergence, _) in zip(new, self._measured.ask(stage, score, questions), strict=True):
-            size = sum(layer.choices[width].bytes for layer, width in zip(self.layers, plan, strict=True))
-            self.known[plan] = Point(plan, size, divergence)
+        for plan, found in zip(new, self._measured.scores(stage, [self.named(plan) for plan in new]), strict=True):
+            choices = [layer.choices[width] for layer, width in zip(self.layers, plan, strict=True)]
+            times = [choice.time for choice in choices if choice.time is not None]
+            size = sum(choice.bytes for choice in choices)
+            self.known[plan] = Point(plan, size, found.divergence, time=sum(times) if times else None)
         return [self.known[plan] for plan in wanted]
 
     def spread(self, costs: Sequence[Sequence[float]], budget: int) -> tuple[str, ...] | None:
-        sizes = [[layer.choices[w].bytes for w in self.widths] for layer in self.layers]
+        sizes = [[self.spent(layer.choices[w]) for w in self.widths] for layer in self.layers]
         found = allocate(costs, sizes, budget)
         return None if found is None else tuple(self.widths[index] for index in found)
 
@@ -197,7 +218,7 @@ def _improved(plans: _Plans, budget: int) -> Point:
     """From the best known plan: each layer one width up and down, measured in it; then many such changes at once."""
 
     def best_known() -> Point:
-        fitting = [p for p in plans.known.values() if p.bytes <= budget]
+        fitting = [p for p in plans.known.values() if plans.spent(p) <= budget]
         return min(fitting, key=lambda p: (p.divergence, p.bytes, p.widths))
 
     widths = plans.widths
@@ -240,7 +261,7 @@ def _shipped(
     measured: _Measured, plans: _Plans, finalists: Sequence[Point], uniform: Iterable[Point], budget: int
 ) -> tuple[Point, Mapping[tuple[str, ...], Score]]:
     """The best of the finalists and the uniform plans within the budget, each made as kbit export makes it."""
-    points = list({point.widths: point for point in [*finalists, *uniform] if point.bytes <= budget}.values())
+    points = list({point.widths: point for point in [*finalists, *uniform] if plans.spent(point) <= budget}.values())
     questions = [(plans.named(point.widths),) for point in points]
     scores = [Score(*each) for each in measured.ask("finalists, rounded for export", score_shipped, questions)]
     shipped = {point.widths: each for point, each in zip(points, scores, strict=True)}
@@ -248,10 +269,10 @@ def _shipped(
     return best, shipped
 
 
-def _front(points: Iterable[Point]) -> list[Point]:
-    """Points that no other beats in bytes and divergence both, by size."""
+def _front(points: Iterable[Point], spent: Spent) -> list[Point]:
+    """Points that no other beats in what is spent and in divergence both, by what is spent."""
     found: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.bytes, p.divergence, p.widths)):
+    for point in sorted(points, key=lambda p: (spent(p), p.divergence, p.widths)):
         if not found or point.divergence < found[-1].divergence:
             found.append(point)
     return found
@@ -261,5 +282,5 @@ def _judged(measured: _Measured, plans: _Plans, points: Sequence[Point], evaluat
     """With the metric on the evaluation samples."""
     if not evaluated:
         return list(points)
-    scores = measured.ask("metric of the front", score, [(plans.named(p.widths), "evaluation") for p in points])
-    return [replace(point, metric=metric) for point, (_, metric) in zip(points, scores, strict=True)]
+    scores = measured.scores("metric of the front", [plans.named(p.widths) for p in points], "evaluation")
+    return [replace(point, metric=each.metric) for point, each in zip(points, scores, strict=True)]

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from exporter.errors import RecipeError
+from exporter.search.latency import RUNTIMES
 
 __all__ = ["Budget", "Choice", "Layer", "Point", "Score"]
+
+_MILLION = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Choice:
     """One width of one layer.
 
     bytes   of its weight, packed, with scales and zero points
+    time    predicted on the target, in shares of what all layers take in float; None without a target
     error   of its own output, given float inputs: sum (y - q)^2 / sum (y - mean y)^2
     alone   score of the network in which nothing but this layer is quantized
     """
@@ -31,6 +35,7 @@ class Choice:
     bytes: int
     error: float
     alone: Score
+    time: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ class Layer:
 class Point:
     """A whole plan: a width for each layer, in the order of the layers. metric: on the evaluation samples.
 
-    divergence, metric  of layers rounded for themselves, activations in float
+    divergence, metric  of layers rounded for themselves, activations in float; for a budget of latency as ``shipped``
     shipped             of the network as kbit export makes it, for plans that were rounded so
     """
 
@@ -55,24 +60,48 @@ class Point:
     divergence: float
     metric: float | None = None
     shipped: Score | None = None
+    time: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Either ``bytes`` of all weights, or ``average`` bits: the bytes that uniform widths would take."""
+    """``bytes`` of all weights; ``average`` bits: the bytes that uniform widths would take; or ``latency``: predicted
+    time of the layers on ``target``, in shares of what they take there in float, in ``runtimes`` (the slower one).
+    """
 
     bytes: int | None = None
     average: float | None = None
+    latency: float | None = None
+    target: str | None = None
+    runtimes: tuple[str, ...] = RUNTIMES
 
     def __post_init__(self) -> None:
-        if (self.bytes is None) == (self.average is None):
-            raise RecipeError("a search needs one budget", "give --average BITS or --max-bytes N")
+        if [self.bytes, self.average, self.latency].count(None) != 2:
+            raise RecipeError("a search needs one budget", "give --average BITS, --max-bytes N or --max-latency SHARE")
+        if (self.latency is None) != (self.target is None):
+            raise RecipeError("a budget of latency holds on a target", "give --max-latency SHARE and --on TARGET both")
+        if self.latency is not None and not self.latency > 0:
+            raise RecipeError(f"--max-latency {self.latency:g}: expected a number > 0, 1 being float's latency")
+        if unknown := set(self.runtimes) - set(RUNTIMES):
+            raise RecipeError(f"--runtime: unknown {', '.join(sorted(unknown))}", f"known: {', '.join(RUNTIMES)}")
+
+    def spent(self, on: Choice | Point) -> int:
+        """Bytes; or time in millionths."""
+        return on.bytes if on.time is None or self.latency is None else round(on.time * _MILLION)
 
     def resolve(self, layers: Sequence[Layer], bits: Mapping[str, float]) -> int:
-        """Bytes; an average between two widths lies between what those take. ``bits`` of each width, ascending."""
-        totals = {width: sum(layer.choices[width].bytes for layer in layers) for width in bits}
-        least, most = min(totals.values()), max(totals.values())
-        if self.bytes is not None:
+        """What may be spent; an average between two widths lies between what those take. ``bits`` by width, ascending.
+
+        Raises RecipeError where no plan is within it.
+        """
+        totals = {width: sum(self.spent(layer.choices[width]) for layer in layers) for width in bits}
+        least = sum(min(self.spent(choice) for choice in layer.choices.values()) for layer in layers)
+        if self.latency is not None:
+            wanted = round(self.latency * _MILLION)
+            if wanted < least:
+                found = f"a latency of {self.latency:g} of float's: the fastest plan takes {least / _MILLION:.3f}"
+                raise RecipeError(found, "raise it, or give other --widths")
+        elif self.bytes is not None:
             wanted = self.bytes
         else:
             assert self.average is not None
@@ -80,7 +109,7 @@ class Budget:
         if wanted < least:
             found = f"a budget of {wanted:,} bytes: the narrowest width takes {least:,} bytes"
             raise RecipeError(found, "raise it, or give narrower --widths")
-        return min(wanted, most)
+        return min(wanted, max(totals.values()))
 
 
 def _between(average: float, known: Sequence[tuple[float, int]]) -> int:

@@ -188,7 +188,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
     "two budgets": (lambda f: Budget(1, 2.0), "needs one budget"),
     "too small": (lambda f: search(*opened(f), Budget(100), out=f / "x", widths=("int4",)), "the narrowest width"),
     "outside": (lambda f: found(f, f / "whole", 9), "lies outside the widths"),
-    "no width": (lambda f: search(*opened(f), Budget(9), out=f / "x", widths=("int9",)), "no width of integers"),
+    "no width": (lambda f: search(*opened(f), Budget(9), out=f / "x", widths=("int9",)), "no width of weights"),
     "other data": (lambda f: search(*opened(f), Budget(9), out=f / "whole", samples=8), "of another recipe"),
 }
 
