@@ -23,6 +23,7 @@ from exporter.reference import divergence
 from exporter.search import Budget, Search, search
 from exporter.search.allocate import allocate
 from exporter.search.kit import round_layer, score, write_kit
+from exporter.search.latency import predicted
 from exporter.subject import Source, Subject, open_subject
 from tests.quantize.graphs import model_of, run
 
@@ -101,6 +102,30 @@ def test_what_is_chosen_by_is_what_export_makes(folder: Path, whole: Path) -> No
     exact, found = (run(graph, {"image": images})["y"] for graph in (model, apply(made.model, made.rounded)))
     expected = divergence(exact.astype(np.float64), found.astype(np.float64), classes=True)
     assert best["shipped"]["divergence"] == pytest.approx(expected, rel=0.05)
+
+
+def test_a_budget_of_latency(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layers stay in float as far as the latency allows; what is compared is what is exported."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))  # the shipped table, not one of this machine
+    out = folder / "fast"
+    words = ["search", str(folder / "recipe.toml"), "--max-latency", "0.8", "--on", "host", "--out", str(out)]
+    assert main(words) == 0
+    assert "0.800 of float's latency on host, predicted" in " ".join(capfd.readouterr().out.split())
+    result, model = body(out), opened(folder)[1].prepared()
+    best = result["best"]
+    widths = {layer["weight"]: width for layer, width in zip(result["layers"], best["widths"], strict=True)}
+    times = predicted(model, list(widths), ["int8", "float"], Quantize(), "host", ("onnxruntime", "tflite"))
+    assert best["time"] == pytest.approx(sum(times[name][width] for name, width in widths.items()))
+    assert best["time"] <= 0.8 < result["uniform"]["float"]["time"] == pytest.approx(1)
+    assert set(best["widths"]) == {"int8", "float"}
+    assert best["shipped"]["divergence"] < result["uniform"]["int8"]["shipped"]["divergence"]
+    assert main(["export", str(out / "recipe.toml"), "--out", str(folder / "fast-bundle")]) == 0
+    plan = json.loads((folder / "fast-bundle" / "plan.json").read_text("utf-8"))
+    planned = {tensor["name"] for tensor in plan["tensors"] if tensor["role"] == "weight"}
+    assert planned == {name for name, width in widths.items() if width == "int8"}
+    assert "latency on host, predicted" in (out / "search.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize("corrected", [False, True])
@@ -186,6 +211,17 @@ def test_the_command_writes_a_recipe_that_exports(folder: Path, capfd: pytest.Ca
 MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no budget": (lambda f: Budget(), "needs one budget"),
     "two budgets": (lambda f: Budget(1, 2.0), "needs one budget"),
+    "latency of nothing": (lambda f: Budget(latency=0.5), "give --max-latency SHARE and --on TARGET both"),
+    "latency below 0": (lambda f: Budget(latency=-1, target="host"), "expected a number > 0"),
+    "runtime": (lambda f: Budget(latency=1, target="host", runtimes=("torch",)), "unknown torch"),
+    "too fast": (
+        lambda f: search(*opened(f), Budget(latency=0.1, target="host"), out=f / "x"),
+        "the fastest plan takes 0.",
+    ),
+    "not measured": (
+        lambda f: search(*opened(f), Budget(latency=0.5, target="browser"), out=f / "x"),
+        "nothing was measured",
+    ),
     "too small": (lambda f: search(*opened(f), Budget(100), out=f / "x", widths=("int4",)), "the narrowest width"),
     "outside": (lambda f: found(f, f / "whole", 9), "lies outside the widths"),
     "no width": (lambda f: search(*opened(f), Budget(9), out=f / "x", widths=("int9",)), "no width of weights"),
