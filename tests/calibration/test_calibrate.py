@@ -31,6 +31,11 @@ def test_ranges_are_exact_and_batches_do_not_matter() -> None:
         assert stats["m"].count == 256
 
 
+def test_nothing_to_watch() -> None:
+    model = model_of("main (float[N,6] x) => (float[N,6] y) { y = Exp(x) }")
+    assert calibrate(model, [{"x": noise(4, 6)}], values=[]) == {}
+
+
 @settings(max_examples=50, deadline=None)
 @example([np.zeros(40, np.float32), np.ones(40, np.float32)])
 @example([np.full(40, -1e-38, np.float32), np.full(40, 3e38, np.float32), np.full(40, -3e38, np.float32)])
