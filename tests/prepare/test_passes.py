@@ -37,6 +37,45 @@ CASES = {
         IMAGE,
         {"Conv": 1},
     ),
+    "frozen batch norm into conv": (
+        "main (float[N,4,6,6] x) => (float[N,4,6,6] y) { z = Conv<pads=[1,1,1,1]>(x, w)  m = Mul(z, c411)  "
+        "a = Add(d1411, m)  y = Relu(a) }",
+        IMAGE,
+        {"Conv": 1, "Relu": 1},
+    ),
+    "a scale of all channels into a transposed conv": (
+        "main (float[N,4,6,6] x) => (float[N,4,8,8] y) { z = ConvTranspose(x, w, v1)  y = Mul(half, z) }",
+        IMAGE,
+        {"ConvTranspose": 1},
+    ),
+    "layer scale into matmul and bias, behind a transpose": (
+        "main (float[N,3,6] x) => (float[N,5,3] y) { m = MatMul(x, m65)  a = Add(m, v5)  "
+        "t = Transpose<perm=[0,2,1]>(a)  s = Mul(t, c51)  y = Relu(s) }",
+        (2, 3, 6),
+        {"Reshape": 2, "Gemm": 1, "Transpose": 1, "Relu": 1},
+    ),
+    "one number a place is no batch norm": (
+        "main (float[N,4,6,6] x) => (float[N,4,6,6] y) { z = Conv<pads=[1,1,1,1]>(x, w)  y = Mul(z, c66) }",
+        IMAGE,
+        {"Conv": 1, "Mul": 1},
+    ),
+    "what another node reads is not rescaled": (
+        "main (float[N,4,6,6] x) => (float[N,4,6,6] y) { z = Conv<pads=[1,1,1,1]>(x, w)  "
+        "m = Mul(z, c411)  y = Add(m, z) }",
+        IMAGE,
+        {"Conv": 1, "Mul": 1, "Add": 1},
+    ),
+    "batch norm into the gemm behind": (
+        "main (float[N,6] x) => (float[N,5] y) { r = Relu(x)  n = BatchNormalization(r, v6a, v6b, v6c, v6d)  "
+        "y = Gemm(n, m65, v5) }",
+        (3, 6),
+        {"Relu": 1, "Gemm": 1},
+    ),
+    "batch norm of an input stays": (
+        "main (float[N,6] x) => (float[N,5] y) { n = BatchNormalization(x, v6a, v6b, v6c, v6d)  y = Gemm(n, m65, v5) }",
+        (3, 6),
+        {"BatchNormalization": 1, "Gemm": 1},
+    ),
     "full window average pool": (
         "main (float[N,4,6,6] x) => (float[N,4,1,1] y) { y = AveragePool<kernel_shape=[6,6]>(x) }",
         IMAGE,
@@ -125,6 +164,12 @@ ARRAYS = {
     "v5": noise(5),
     "v6a": noise(6),
     "v6b": noise(6),
+    "v6c": noise(6),
+    "v6d": np.abs(noise(6)) + 0.5,
+    "c411": noise(4, 1, 1),
+    "d1411": noise(1, 4, 1, 1),
+    "c51": noise(5, 1),
+    "c66": noise(6, 6),
     "m65": noise(6, 5),
     "space": np.array([2, 3], np.int64),
     "last": np.array([-1], np.int64),
