@@ -14,14 +14,17 @@ __all__ = ["lone_norms"]
 
 
 def lone_norms(model: ir.Model) -> None:
-    """y = x * gamma / sqrt(var + epsilon) + ..., one weight and one bias to a channel; of maps with 1 to 3 axes."""
+    """y = x * gamma / sqrt(var + epsilon) + ..., one weight and one bias to a channel; of maps with 1 to 3 axes.
+
+    Not of the model's own input: one scale for channels that nothing has made alike yet would lose the small ones.
+    """
     for node in list(model.graph):
         if node.op_type != "BatchNormalization" or node.domain != "" or len(node.outputs) != 1:
             continue
         numbers = [graph.constant(v) for v in node.inputs[1:5]]
         source, old = node.inputs[0], node.outputs[0]
         rank = len(source.shape) if source is not None and source.shape is not None else 0
-        if source is None or rank not in {3, 4, 5} or any(n is None for n in numbers):
+        if source is None or source.producer() is None or rank not in {3, 4, 5} or any(n is None for n in numbers):
             continue
         gamma, beta, mean, variance = (np.asarray(n, np.float64) for n in numbers)
         scale = gamma / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))

@@ -38,6 +38,12 @@ CASES = {
 }  # fmt: skip
 
 
+def test_a_norm_of_the_input_stays_in_float() -> None:
+    text = "main (float[N,4,9,9] x) => (float[N,4,9,9] y) { b = BatchNormalization(x, up, m, m, v)  y = Conv(b, w1) }"
+    model = model_of(text, **{n: ARRAYS[n] for n in ("up", "m", "v", "w1")})
+    assert [node.op_type for node in prepare(model, INT8_PASSES).graph] == ["BatchNormalization", "Conv"]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_the_same_in_integers_from_end_to_end(name: str) -> None:
     body, left = CASES[name]
