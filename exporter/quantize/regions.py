@@ -18,6 +18,7 @@ __all__ = ["Regions", "activation_inputs", "clamp_bounds", "find_regions", "fuse
 # Integer arithmetic pays only around these; a lone Add or Reshape between float nodes stays float.
 _ANCHORS = frozenset({"Conv", "Gemm", "MatMul", "GlobalAveragePool", "AveragePool", "MaxPool"})
 _CLAMPS = frozenset({"Relu", "Clip"})
+_MASKS = -20.0  # e to it is nothing; numbers that were learned for a place stay above
 _MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze"})
 
 
@@ -132,11 +133,12 @@ def _masked_scores(nodes: Sequence[ir.Node]) -> dict[str, str]:
 
 
 def _is_mask(node: ir.Node) -> bool:
-    """What is added to scores; not a bias of one dimension."""
+    """What is added to scores; not a bias of one dimension, nor one of relative positions, which takes nothing away."""
     if node.op_type == "Where":
         return True
     arrays = [graph.constant(value) for value in node.inputs]
-    return node.op_type == "Add" and not any(array is not None and array.ndim < 2 for array in arrays)
+    shallow = any(array is not None and (array.ndim < 2 or array.min() > _MASKS) for array in arrays)
+    return node.op_type == "Add" and not shallow
 
 
 def _without_streams(candidates: list[ir.Node], reasons: dict[str, str]) -> list[ir.Node]:

@@ -58,9 +58,14 @@ def test_masked_scores_and_the_residual_stream_stay_in_float():
     ("s = Conv(x, w)  y = Softmax<axis=1>(s)", True),
     ("s = Conv(x, w)  t = Add(s, b)  y = Softmax<axis=1>(t)", True),
     ("s = Conv(x, w)  t = Add(s, x)  y = Softmax<axis=1>(t)", False),
+    ("s = Conv(x, w)  t = Add(s, places)  y = Softmax<axis=1>(t)", True),
+    ("s = Conv(x, w)  t = Add(s, windows)  y = Softmax<axis=1>(t)", False),
 ])  # fmt: skip
 def test_only_a_mask_takes_the_softmax_out(graph, kept):
-    model = model_of(f"main (float[1,4,8,8] x) => (float[1,4,8,8] y) {{ {graph} }}", w=noise(4, 4, 1, 1), b=noise(1))
+    arrays = {"w": noise(4, 4, 1, 1), "b": noise(1), "places": noise(1, 4, 8, 8)}
+    arrays["windows"] = np.where(arrays["places"] < 1, 0, -100).astype(np.float32)
+    used = {name: array for name, array in arrays.items() if f", {name})" in graph}
+    model = model_of(f"main (float[1,4,8,8] x) => (float[1,4,8,8] y) {{ {graph} }}", **used)
     plan = make_plan(model, stats_of(model, {"x": noise(1, 4, 8, 8)}))
     assert ("y" in plan.tensors) == kept
 
