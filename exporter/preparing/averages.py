@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from exporter import graph
+from exporter.preparing.depthwise import replace_by_depthwise
 
 __all__ = ["averages"]
 
@@ -27,21 +28,9 @@ def averages(model: ir.Model) -> None:
         if source is None or channels is None or not isinstance(kernel, tuple) or not _uniform(node):
             continue
         weight = np.full((channels, 1, *kernel), 1 / math.prod(kernel), np.float32)
-        old = node.outputs[0]
-        name = graph.fresh_name(model.graph, f"{old.name}_mean")
-        made = ir.Node(
-            "",
-            "Conv",
-            [source, graph.add_initializer(model.graph, name, weight)],
-            [*(node.attributes[a] for a in _KEPT if a in node.attributes), ir.AttrInt64("group", channels)],
-            outputs=[ir.Value(shape=old.shape, type=old.type)],
-            name=node.name,
-        )
-        model.graph.insert_before(node, made)
-        new = made.outputs[0]
-        old.replace_all_uses_with(new, replace_graph_outputs=True)
-        model.graph.remove(node, safe=True)
-        new.name, old.name = old.name, None
+        name = graph.fresh_name(model.graph, f"{node.outputs[0].name}_mean")
+        kept = [node.attributes[a] for a in _KEPT if a in node.attributes]
+        replace_by_depthwise(model.graph, node, {name: weight}, kept)
 
 
 def _uniform(node: ir.Node) -> bool:

@@ -9,6 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from exporter import graph
+from exporter.preparing.batch_norm import scale_and_shift
+from exporter.preparing.depthwise import replace_by_depthwise
 
 __all__ = ["lone_norms"]
 
@@ -19,32 +21,13 @@ def lone_norms(model: ir.Model) -> None:
     Not of the model's own input: one scale for channels that nothing has made alike yet would lose the small ones.
     """
     for node in list(model.graph):
-        if node.op_type != "BatchNormalization" or node.domain != "" or len(node.outputs) != 1:
+        if node.op_type != "BatchNormalization" or node.domain != "":
             continue
-        numbers = [graph.constant(v) for v in node.inputs[1:5]]
-        source, old = node.inputs[0], node.outputs[0]
+        source, numbers = node.inputs[0], scale_and_shift(node)
         rank = len(source.shape) if source is not None and source.shape is not None else 0
-        if source is None or source.producer() is None or rank not in {3, 4, 5} or any(n is None for n in numbers):
+        if source is None or source.producer() is None or rank not in {3, 4, 5} or numbers is None:
             continue
-        gamma, beta, mean, variance = (np.asarray(n, np.float64) for n in numbers)
-        scale = gamma / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
-        name = graph.fresh_name(model.graph, f"{old.name}_norm")
-        weight = scale.reshape(-1, 1, *[1] * (rank - 2)).astype(np.float32)
-        bias = (beta - mean * scale).astype(np.float32)
-        constants = [
-            graph.add_initializer(model.graph, f"{name}_{tag}", array)
-            for tag, array in (("weight", weight), ("bias", bias))
-        ]
-        made = ir.Node(
-            "",
-            "Conv",
-            [source, *constants],
-            [ir.AttrInt64("group", len(scale)), ir.AttrInt64s("kernel_shape", [1] * (rank - 2))],
-            outputs=[ir.Value(shape=old.shape, type=old.type)],
-            name=node.name,
-        )
-        model.graph.insert_before(node, made)
-        new = made.outputs[0]
-        old.replace_all_uses_with(new, replace_graph_outputs=True)
-        model.graph.remove(node, safe=True)
-        new.name, old.name = old.name, None
+        scale, shift = (each.astype(np.float32) for each in numbers)
+        name, ones = graph.fresh_name(model.graph, f"{node.outputs[0].name}_norm"), [1] * (rank - 2)
+        constants = {f"{name}_weight": scale.reshape(-1, 1, *ones), f"{name}_bias": shift}
+        replace_by_depthwise(model.graph, node, constants, [ir.AttrInt64s("kernel_shape", ones)])
