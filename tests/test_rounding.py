@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typing
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -13,7 +15,7 @@ from exporter.emit.ort import emit_onnx
 from exporter.errors import DataError, PlanError
 from exporter.quantize import apply, make_plan
 from exporter.quantize.schemes import weight_scheme
-from exporter.recipe import Override, Quantize
+from exporter.recipe import SEEING_SAMPLES, Override, Quantize, Rounder
 from exporter.rounding import LAYER_ROUNDERS, WEIGHT_ROUNDERS, round_weights
 from exporter.rounding.frontier import Frontier, samples_within
 from exporter.rounding.gptq import output_target
@@ -134,6 +136,11 @@ def moments_of(columns: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 def objective(integers, target, covariance, scale, zero):
     error = (integers - zero) * scale - target
     return np.einsum("gok,gkl,gol->go", error, covariance, error)
+
+
+def test_every_rounder_is_known_to_the_recipe():
+    assert set(LAYER_ROUNDERS) == SEEING_SAMPLES
+    assert {"auto", *LAYER_ROUNDERS, *WEIGHT_ROUNDERS} == set(typing.get_args(Rounder))
 
 
 WIDTHS = ["int8", "int5", "int4", "int3", "int2", "ternary", "binary", "nf4", "kmeans3"]

@@ -14,7 +14,7 @@ from exporter.linting.alternatives import other_preprocessing
 from exporter.linting.scan import Scan, scan
 from exporter.linting.types import Finding
 from exporter.quantize import FLOAT_WEIGHTS, planned_activations
-from exporter.recipe import Preprocess, Recipe, to_dict
+from exporter.recipe import SEEING_SAMPLES, Preprocess, Recipe, to_dict
 from exporter.rounding.layers import layers_of
 from exporter.subject import Subject
 
@@ -149,7 +149,7 @@ def _few_for_rounding(recipe: Recipe, data: Dataset, model: ir.Model) -> Iterato
     """A layer's inputs must span its columns, or the rounder fits noise."""
     quantize = recipe.quantize
     coarse = quantize.weights not in {"int8", "int7", *FLOAT_WEIGHTS}
-    if quantize.rounder not in {"gptq", "adaround", "brecq"} and not (quantize.rounder == "auto" and coarse):
+    if quantize.rounder not in SEEING_SAMPLES and not (quantize.rounder == "auto" and coarse):
         return
     worst = Counter[str]()
     for layer in layers_of(model):

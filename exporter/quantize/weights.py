@@ -17,6 +17,7 @@ from exporter.quantize.regions import activation_inputs
 from exporter.quantize.schemes import initial_qparams, weight_scheme
 from exporter.quantize.widths import Widths
 from exporter.quantize.wishes import FLOAT_WEIGHTS, Wish
+from exporter.recipe import SEEING_SAMPLES
 from exporter.types import Grain, PerChannel, PerGroup, PerTensor, QParams, Scheme, TensorPlan
 
 __all__ = ["bias_of", "plan_constants", "plan_stored", "stored_inputs"]
@@ -25,7 +26,6 @@ Floats = npt.NDArray[np.float32]
 _OPERANDS = {8: Scheme(8, symmetric=False), 16: Scheme(16, symmetric=True)}
 _BIAS_LIMIT = float(2**30)  # keeps bias / (input scale x weight scale) well inside int32
 _LINEAR = frozenset({"Gemm", "MatMul"})
-_WITH_SAMPLES = frozenset({"gptq", "adaround", "brecq"})
 _NEAREST_FROM = 7  # bits
 _FEWEST = 1024  # values of a table that is worth a scale
 
@@ -147,7 +147,7 @@ def _weight(node: ir.Node, name: str, array: Floats, source: float, wish: Wish, 
 
 def _rounder(node: ir.Node, wish: Wish, qparams: QParams, samples: bool) -> str:
     """auto: from 7 bits on nearest does no harm; below, what the layer reads decides, where there is any to see."""
-    if node.op_type in RECURRENT and wish.rounder in _WITH_SAMPLES:  # they do not see what the steps read
+    if node.op_type in RECURRENT and wish.rounder in SEEING_SAMPLES:  # they do not see what the steps read
         return "mse"
     if wish.rounder != "auto":
         return wish.rounder

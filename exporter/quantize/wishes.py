@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from exporter import graph
 from exporter.errors import PlanError
-from exporter.recipe import Granularity, Quantize
+from exporter.recipe import SEEING_SAMPLES, Granularity, Quantize
 
 __all__ = ["FLOAT_WEIGHTS", "Wish", "wishes"]
 
@@ -47,7 +47,7 @@ def wishes(model: ir.Model, quantize: Quantize) -> dict[str, Wish]:
 
 def _table_rounder(quantize: Quantize) -> str:
     """Of look-up tables: by what is read where the layers' rounder looks at that too, else by their own numbers."""
-    if quantize.rounder in {"auto", "gptq", "adaround", "brecq"}:
+    if quantize.rounder in {"auto", *SEEING_SAMPLES}:
         return "auto"
     return "mse" if _embeddings(quantize) in _FEW_BITS else "nearest"
 

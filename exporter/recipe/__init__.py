@@ -14,6 +14,7 @@ from exporter.recipe.keys import (
     with_overrides,
 )
 from exporter.recipe.tables import (
+    SEEING_SAMPLES,
     Activations,
     Data,
     Dtype,
@@ -37,6 +38,7 @@ from exporter.recipe.tables import (
 
 __all__ = [
     "KEYS",
+    "SEEING_SAMPLES",
     "Activations",
     "Data",
     "Dtype",

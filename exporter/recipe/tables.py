@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 __all__ = [
+    "SEEING_SAMPLES",
     "Activations",
     "Data",
     "Dtype",
@@ -130,6 +131,7 @@ Weights = Literal[
 Activations = Literal["int8", "int16", "dynamic", "float"]
 Granularity = Literal["channel", "tensor"] | Annotated[int, msgspec.Meta(ge=16, le=1024)]
 Rounder = Literal["auto", "nearest", "mse", "hqq", "gptq", "adaround", "brecq"]
+SEEING_SAMPLES = frozenset({"gptq", "adaround", "brecq"})  # rounders that look at what a layer reads
 
 
 class Override(Table, frozen=True):

@@ -13,7 +13,7 @@ import numpy as np
 
 from exporter.explaining import shares
 from exporter.quantization import quantize
-from exporter.recipe import Recipe, to_dict
+from exporter.recipe import SEEING_SAMPLES, Recipe, to_dict
 from exporter.search import Budget, search
 from exporter.subject import Subject
 
@@ -90,8 +90,8 @@ def weight_passes(place: Place) -> Iterator[Step]:
 def bias_correction(place: Place) -> Iterator[Step]:
     """Of layers that are rounded without data."""
     now = place.recipe.quantize
-    without = now.rounder in {"nearest", "mse", "hqq"} or (now.rounder == "auto" and now.weights in {"int8", "int7"})
-    if without and not now.bias_correction and place.subject.calibration is not None:
+    seeing = now.rounder in SEEING_SAMPLES or (now.rounder == "auto" and now.weights not in {"int8", "int7"})
+    if not seeing and not now.bias_correction and place.subject.calibration is not None:
         yield Step("bias correction", {"quantize.bias_correction": True})
 
 
