@@ -18,7 +18,7 @@ from exporter.rounding import round_weights, seeing_samples
 from exporter.threads import one_blas_thread
 from exporter.types import Plan, Rounded, TensorStats
 
-__all__ = ["Batches", "Progress", "Quantized", "quantize"]
+__all__ = ["Batches", "Progress", "Quantized", "quantize", "round_planned"]
 
 Batches = Callable[[], Iterable[Mapping[str, npt.NDArray[np.generic]]]]  # the calibration samples, anew for each call
 Progress = Callable[[str, int, int | None], None]  # stage, done, total
@@ -60,19 +60,30 @@ def quantize(
     stats = observed(model, watched) if watched and batches is not None else {}
     progress("plan", 0, None)
     plan = make_plan(model, stats, wishes, observe=OBSERVERS[wishes.observer], samples=batches is not None)
-    return Quantized(model, stats, _rounded(model, plan, wishes, batches, progress, seed))
-
-
-def _rounded(
-    model: ir.Model, plan: Plan, wishes: Quantize, batches: Batches | None, progress: Progress, seed: int
-) -> Rounded:
     told = lambda done, total: progress("round", done, total)  # noqa: E731
+    return Quantized(model, stats, round_planned(model, plan, wishes, batches, progress=told, seed=seed))
+
+
+def round_planned(
+    model: ir.Model,
+    plan: Plan,
+    wishes: Quantize,
+    batches: Batches | None = None,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    seed: int = 0,
+) -> Rounded:
+    """Every weight of the plan as integers, by whatever rounder the plan names for it; ``wishes`` made the plan.
+
+    progress  called with what is done, and how much there is
+    Raises KbitError: whatever the rounders raise; MissingError for "brecq" without torch.
+    """
     if batches is None or all(plan.tensors[name].rounder != "brecq" for name in seeing_samples(model, plan)):
         corrects = wishes.bias_correction
-        return round_weights(model, plan, batches, bias_correction=corrects, progress=told, seed=seed)
+        return round_weights(model, plan, batches, bias_correction=corrects, progress=progress, seed=seed)
     try:
         from exporter.reconstruction import reconstruct
     except ImportError as error:
         hint = "pip install 'kbit[torch]', or rounder = \"gptq\""
         raise MissingError('rounder "brecq" needs PyTorch, which is not installed', hint) from error
-    return reconstruct(model, plan, batches, progress=told, seed=seed)
+    return reconstruct(model, plan, batches, progress=progress, seed=seed)

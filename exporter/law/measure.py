@@ -23,10 +23,10 @@ from exporter.lm.source import open_decoder
 from exporter.lm.text import open_tokenizer, windows
 from exporter.loading import load_with_parity
 from exporter.preparing import INT8_PASSES, prepare
+from exporter.quantization import round_planned
 from exporter.quantize import apply, make_plan
 from exporter.recipe import InputSpec, Model, Quantize, Recipe, from_dict, with_overrides
 from exporter.reference import session, with_rounded_weights
-from exporter.rounding import round_weights
 from exporter.types import Rounded
 from targets.agent import metrics
 from targets.agent.sampling import log_softmax
@@ -56,11 +56,10 @@ def measure(body: Mapping[str, Any], base: str, point: Point) -> Result:
     language = is_checkpoint(Path(base) / point.member.source)
     wishes = _wishes(recipe, point, language=language)
     plan = make_plan(subject.model, {}, wishes, samples=subject.batches is not None)
-    corrects = wishes.bias_correction
-    rounded = round_weights(subject.model, plan, subject.batches, bias_correction=corrects, seed=recipe.seed)
-    shipped = emit_onnx(apply(subject.model, rounded), rounded.plan)
-    loss, metric = subject.judge(with_rounded_weights(subject.model, rounded))
-    parameters, bits = _bits(subject.model, rounded)
+    made = round_planned(subject.model, plan, wishes, subject.batches, seed=recipe.seed)
+    shipped = emit_onnx(apply(subject.model, made), made.plan)
+    loss, metric = subject.judge(with_rounded_weights(subject.model, made))
+    parameters, bits = _bits(subject.model, made)
     size = len(ir.to_proto(shipped).SerializeToString())
     names = point.key, point.member.name, point.bits, point.group, point.rounder
     return Result(*names, parameters, bits, size, loss, metric)

@@ -17,9 +17,9 @@ from exporter.emit.tflite import translate
 from exporter.lm.last import keep_last
 from exporter.lm.parity import dynamic_feeds
 from exporter.lm.source import Decoder
+from exporter.quantization import round_planned
 from exporter.quantize import apply, make_plan
 from exporter.recipe import Quantize
-from exporter.rounding import round_weights
 from exporter.types import Plan, Rounded
 
 __all__ = ["batches_of", "emit", "round_decoder", "static_models", "tflite_content", "write_onnx"]
@@ -39,7 +39,7 @@ def round_decoder(
     quantize: Quantize,
     tokens: npt.NDArray[np.int32] | None,
     *,
-    progress: Progress | None = None,
+    progress: Progress = lambda done, total: None,
     seed: int = 0,
 ) -> Rounded:
     """Plan and integers of every weight; ``model`` is the float graph, ``tokens`` the calibration windows."""
@@ -47,8 +47,7 @@ def round_decoder(
         return Rounded(Plan({}), {})
     plan = make_plan(model, {}, quantize, samples=tokens is not None)
     batches = None if tokens is None else batches_of(decoder, tokens)
-    corrects = quantize.bias_correction
-    return round_weights(model, plan, batches, bias_correction=corrects, progress=progress, seed=seed)
+    return round_planned(model, plan, quantize, batches, progress=progress, seed=seed)
 
 
 def static_models(decoder: Decoder, lengths: Sequence[int]) -> dict[str, ir.Model]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from exporter.errors import UnsupportedError
 from exporter.lm import build, parity
 from exporter.lm.source import Decoder, open_decoder
 from exporter.recipe import Quantize
@@ -56,6 +57,15 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     run = parity.runner(with_rounded_weights(model, rounded))
     expected = run(parity.dynamic_feeds(decoder.plan, tokens[None]))["logits"][0]
     return Case(decoder, rounded, expected, tokens, WIDTHS[width].activations == "dynamic")
+
+
+def test_a_rounder_that_cannot_learn_here_says_so(tmp_path: Path) -> None:
+    """Never another one in its place, without a word."""
+    decoder = open_decoder(write(CONFIGS["llama"], tmp_path), CONTEXT)
+    tokens = np.random.default_rng(0).integers(0, decoder.plan.vocabulary, (4, 16)).astype(np.int32)
+    wishes = Quantize(weights="int4", activations="dynamic", granularity=32, rounder="brecq")
+    with pytest.raises(UnsupportedError, match='no gradient, in no block; use rounder = "gptq"'):
+        build.round_decoder(decoder, decoder.dynamic(), wishes, tokens)
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "tflite"])
