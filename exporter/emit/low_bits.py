@@ -182,19 +182,26 @@ def _transposed(weight: _Weight) -> _Weight:
     return replace(weight, qparams=qparams, integers=np.ascontiguousarray(weight.integers.T))
 
 
+def _kept_once(writing: _Writing, weight: _Weight, form: str, scale: npt.NDArray[np.float32]) -> list[ir.Value]:
+    """Its integers and this scale, for every reader that wants them in this form."""
+    key = weight.name, form
+    if key not in writing.stored:
+        g, stem = writing.model.graph, f"{weight.name}_{form.partition(',')[0]}"
+        name = graph.fresh_name(g, f"{stem}_integers")
+        integers, made = unpack.store(writing.model, name, weight.integers, weight.qparams)
+        g.insert_before(weight.dequantize, made)
+        scales = graph.add_initializer(g, graph.fresh_name(g, f"{stem}_scale"), scale)
+        writing.stored[key] = [integers, scales]
+    return writing.stored[key]
+
+
 def _matmul_integer(writing: _Writing, weight: _Weight, node: ir.Node) -> None:
-    model, quantized_inputs = writing.model, writing.quantized
-    g, source, result = model.graph, node.inputs[0], node.outputs[0]
+    quantized_inputs = writing.quantized
+    g, source, result = writing.model.graph, node.inputs[0], node.outputs[0]
     assert source is not None
     turned = _turned(weight, node, rows=False)
-    key = weight.name, "dynamic" if turned is weight else "dynamic, turned"
-    if key not in writing.stored:
-        name = graph.fresh_name(g, f"{weight.name}_dynamic_integers")
-        value, made = unpack.store(model, name, turned.integers, turned.qparams)
-        g.insert_before(weight.dequantize, made)
-        scales = graph.fresh_name(g, f"{weight.name}_dynamic_scale")
-        writing.stored[key] = [value, graph.add_initializer(g, scales, turned.qparams.scale.reshape(-1))]
-    integers, weight_scale = writing.stored[key]
+    form = "dynamic" if turned is weight else "dynamic, turned"
+    integers, weight_scale = _kept_once(writing, turned, form, turned.qparams.scale.reshape(-1))
     if source.name not in quantized_inputs:
         quantized_inputs[source.name] = _quantized_anew(g, source)
     quantized, scale, zero = quantized_inputs[source.name]
@@ -339,15 +346,8 @@ def _look_up(writing: _Writing, weight: _Weight, node: ir.Node) -> None:
         else:
             _in_float(writing, weight, node, 0)
         return
-    key = weight.name, "table"
-    if key not in writing.stored:
-        name = graph.fresh_name(g, f"{weight.name}_table_integers")
-        integers, made = unpack.store(writing.model, name, weight.integers, weight.qparams)
-        g.insert_before(weight.dequantize, made)
-        numbers = weight.qparams.scale if isinstance(grain, PerTensor) else weight.qparams.scale.reshape(-1, 1)
-        scales = graph.add_initializer(g, graph.fresh_name(g, f"{weight.name}_table_scale"), numbers)
-        writing.stored[key] = [integers, scales]
-    integers, scale = writing.stored[key]
+    numbers = weight.qparams.scale if isinstance(grain, PerTensor) else weight.qparams.scale.reshape(-1, 1)
+    integers, scale = _kept_once(writing, weight, "table", numbers)
     name = f"{result.name}_looked_up"
     picked = ir.Value(name=f"{name}_integers")
     nodes = [ir.Node("", "Gather", [integers, ids], outputs=[picked], name=graph.node_name(node))]
