@@ -115,10 +115,10 @@ def within_latency(out: Path) -> None:
             some = [{"match": layer.weight, "weights": width} for layer, width in pairs]
             bundle = out / name.replace(" ", "-")
             files = measured(with_overrides(wanted, {"quantize.override": some}), subject, bundle)
-            runs = [onnx_runner(bundle / path) for path in ("float.onnx", "model.onnx")]
+            runs = [onnx_runner(bundle / path) for path in ("model.onnx", "float.onnx")]
             took = interleaved(*(partial(run, image) for run in runs))[2]
             far, _ = nearness(bundle)
-            rows.append([name, point.widths.count("int8"), f"{point.time:.3f}", f"{1 / took:.3f}",
+            rows.append([name, point.widths.count("int8"), f"{point.time:.3f}", f"{took:.3f}",
                          f"{point.shipped.divergence if point.shipped else point.divergence:.5f}", f"{far:.5f}",
                          f"{files['onnxruntime']['metric']:.2f}"])  # fmt: skip
     print(machine("onnxruntime"), "\n")

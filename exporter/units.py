@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["scaled", "size"]
+__all__ = ["MILLION", "predicted_latency", "scaled", "size"]
+
+MILLION = 1_000_000
 
 
 def scaled(number: float, units: Sequence[str], digits: int = 3) -> str:
@@ -19,3 +21,8 @@ def scaled(number: float, units: Sequence[str], digits: int = 3) -> str:
 def size(count: float, digits: int = 3) -> str:
     """Bytes."""
     return scaled(count, (" B", " kB", " MB", " GB"), digits)
+
+
+def predicted_latency(millionths: int, target: str) -> str:
+    """As in "0.700 of float's latency on host, predicted"."""
+    return f"{millionths / MILLION:.3f} of float's latency on {target}, predicted"

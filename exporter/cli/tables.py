@@ -11,7 +11,7 @@ from rich.table import Table
 
 from exporter import worth
 from exporter.inspection.types import FloatNode, Inspection, Kernels, Port, TensorScheme, WeightUse, by_use
-from exporter.units import size
+from exporter.units import predicted_latency, size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -411,9 +411,7 @@ def search(found: Search) -> list[RenderableType]:
         alone = [_number(layer.choices[w].alone.divergence, 5) for w in found.uniform]
         layers.add_row(layer.weight, f"{layer.values:,}", width, *alone)
     note = "divergence from the float model, on calibration samples; metric: as exported, on evaluation samples"
-    budget = (
-        f"{found.budget / 1e6:.3f} of float's latency on {found.target}, predicted" if timed else _size(found.budget)
-    )
+    budget = _size(found.budget) if found.target is None else predicted_latency(found.budget, found.target)
     return [layers, table, f"budget {budget}; {len(found.points)} plans compared", note]
 
 

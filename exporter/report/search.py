@@ -9,6 +9,7 @@ from typing import Any
 
 from exporter.errors import BundleError, MissingError
 from exporter.report.sheet import write_sheet
+from exporter.units import predicted_latency
 
 __all__ = ["render_search"]
 
@@ -33,6 +34,6 @@ def render_search(folder: Path) -> Path:
     rows = [[layer["weight"], f"{layer['values']:,}", width] for layer, width in pairs]
     budget = f"{found['budget']:,} bytes of weights"
     if found["target"] is not None:
-        budget = f"{found['budget'] / 1e6:.3f} of float's latency on {found['target']}, predicted"
+        budget = predicted_latency(found["budget"], found["target"])
     says = f"Budget {budget}; {len(found['points'])} plans compared."
     return write_sheet(folder / "search.html", "Bits by layer", says, figures, ["Layer", "Values", "Width"], rows)

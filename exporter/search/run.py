@@ -71,8 +71,12 @@ class _Measured:
     def scores(self, stage: str, plans: Sequence[Mapping[str, str]], which: str = "calibration") -> list[Score]:
         """Of plans, widths by weight."""
         if self.whole:
-            return [Score(*each) for each in self.ask(stage, score_shipped, [(plan,) for plan in plans])]
+            return self.shipped(stage, plans)
         return [Score(*each) for each in self.ask(stage, score, [(plan, which) for plan in plans])]
+
+    def shipped(self, stage: str, plans: Sequence[Mapping[str, str]]) -> list[Score]:
+        """Of plans made as kbit export makes them."""
+        return [Score(*each) for each in self.ask(stage, score_shipped, [(plan,) for plan in plans])]
 
     def ask(self, stage: str, function: Callable[..., Any], questions: Sequence[tuple[Any, ...]]) -> list[Any]:
         keys = [[function.__name__, *question] for question in questions]
@@ -262,8 +266,7 @@ def _shipped(
 ) -> tuple[Point, Mapping[tuple[str, ...], Score]]:
     """The best of the finalists and the uniform plans within the budget, each made as kbit export makes it."""
     points = list({point.widths: point for point in [*finalists, *uniform] if plans.spent(point) <= budget}.values())
-    questions = [(plans.named(point.widths),) for point in points]
-    scores = [Score(*each) for each in measured.ask("finalists, rounded for export", score_shipped, questions)]
+    scores = measured.shipped("finalists, rounded for export", [plans.named(point.widths) for point in points])
     shipped = {point.widths: each for point, each in zip(points, scores, strict=True)}
     best = min(points, key=lambda point: (shipped[point.widths].divergence, point.bytes, point.widths))
     return best, shipped

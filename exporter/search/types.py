@@ -8,10 +8,9 @@ from itertools import pairwise
 
 from exporter.errors import RecipeError
 from exporter.search.latency import RUNTIMES
+from exporter.units import MILLION
 
 __all__ = ["Budget", "Choice", "Layer", "Point", "Score"]
-
-_MILLION = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ class Budget:
 
     def spent(self, on: Choice | Point) -> int:
         """Bytes; or time in millionths."""
-        return on.bytes if on.time is None or self.latency is None else round(on.time * _MILLION)
+        return on.bytes if on.time is None or self.latency is None else round(on.time * MILLION)
 
     def resolve(self, layers: Sequence[Layer], bits: Mapping[str, float]) -> int:
         """What may be spent; an average between two widths lies between what those take. ``bits`` by width, ascending.
@@ -97,9 +96,9 @@ class Budget:
         totals = {width: sum(self.spent(layer.choices[width]) for layer in layers) for width in bits}
         least = sum(min(self.spent(choice) for choice in layer.choices.values()) for layer in layers)
         if self.latency is not None:
-            wanted = round(self.latency * _MILLION)
+            wanted = round(self.latency * MILLION)
             if wanted < least:
-                found = f"a latency of {self.latency:g} of float's: the fastest plan takes {least / _MILLION:.3f}"
+                found = f"a latency of {self.latency:g} of float's: the fastest plan takes {least / MILLION:.3f}"
                 raise RecipeError(found, "raise it, or give other --widths")
         elif self.bytes is not None:
             wanted = self.bytes
