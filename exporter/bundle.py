@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.errors import BundleError
-from exporter.files import write_whole
+from exporter.files import refuse_unwritable, write_whole, writing
 from targets.agent import archive
 from targets.agent.manifest import FORMAT, BrokenBundle, file_hash
 from targets.agent.manifest import read as read_manifest
 from targets.agent.manifest import verify as verify_manifest
 
-__all__ = ["Artifact", "Bundle", "TensorSpec", "add_result", "claim", "package", "read", "verify"]
+__all__ = ["Artifact", "Bundle", "TensorSpec", "add_result", "claim", "claim_result", "package", "read", "verify"]
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -78,11 +78,12 @@ class Bundle:
 
 
 def claim(out: Path) -> None:
-    """Raise BundleError now, before any work, when ``out`` cannot become a bundle."""
+    """Raise KbitError now, before any work, when ``out`` cannot become a bundle."""
     if out.is_file():
         raise BundleError(f"--out {out} is a file", "name a new folder")
     if out.is_dir() and any(out.iterdir()):
         raise BundleError(f"--out {out} is not empty", "name a new folder, or remove it first")
+    refuse_unwritable(out, folder=True)
 
 
 def package(
@@ -110,7 +111,8 @@ def package(
     texts       further files by name (plan.json, recipe.toml)
     extra       files that are copied in, by name; those beside an artifact are moved
     language_model  facts of a decoder (docs/bundle-format.md); None for any other model
-    The same arguments give the same bytes. Raises BundleError for a folder in use, a full disk, no permission.
+    The same arguments give the same bytes. Raises BundleError for a folder in use, KbitError
+    for one that cannot be written.
     """
     out = Path(out)
     claim(out)
@@ -149,21 +151,20 @@ def package(
 def _write(out: Path, files: Mapping[str, bytes | Path], moved: Collection[str]) -> None:
     scratch = None
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        for path, data in files.items():
-            if isinstance(data, bytes):
-                (scratch / path).write_bytes(data)
-            elif path in moved:
-                shutil.move(data, scratch / path)
-            else:
-                shutil.copyfile(data, scratch / path)
-        scratch.chmod(0o755)
-        if out.is_dir():
-            out.rmdir()
-        scratch.rename(out)
-    except OSError as error:
-        raise BundleError(f"cannot write {out}: {error.strerror}", "free some space, or name another folder") from error
+        with writing(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+            for path, data in files.items():
+                if isinstance(data, bytes):
+                    (scratch / path).write_bytes(data)
+                elif path in moved:
+                    shutil.move(data, scratch / path)
+                else:
+                    shutil.copyfile(data, scratch / path)
+            scratch.chmod(0o755)
+            if out.is_dir():
+                out.rmdir()
+            scratch.rename(out)
     finally:
         if scratch is not None and scratch.exists():
             shutil.rmtree(scratch, ignore_errors=True)
@@ -196,12 +197,15 @@ def _npz(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     return buffer.getvalue()
 
 
+def claim_result(bundle: Path, name: str) -> None:
+    """Raise KbitError now, before anything is measured, when ``add_result`` could not write it."""
+    if bundle.is_dir():  # else it is no bundle, which is said better elsewhere
+        refuse_unwritable(bundle / name)
+
+
 def add_result(bundle: Path, name: str, body: Mapping[str, Any]) -> None:
     """Write check.json or analysis.json into a bundle; complete or not at all."""
-    try:
-        write_whole(bundle / name, json.dumps(body, indent=1) + "\n")
-    except OSError as error:
-        raise BundleError(f"cannot write {bundle / name}: {error.strerror}", "free some space") from error
+    write_whole(bundle / name, json.dumps(body, indent=1) + "\n")
 
 
 def amend_manifest(bundle: Path, **keys: Any) -> None:

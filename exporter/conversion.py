@@ -11,7 +11,7 @@ import onnx_ir as ir
 from exporter.comparison import compare_once, refuse_unsound
 from exporter.emit.ort import emit_onnx
 from exporter.errors import KbitError
-from exporter.files import replacing
+from exporter.files import refuse_unwritable, replacing
 from exporter.loading import from_file, set_input_shapes
 
 __all__ = ["FORMATS", "Converted", "convert"]
@@ -55,8 +55,7 @@ def convert(
         raise KbitError(f"unknown format {to!r}", f"expected {' or '.join(FORMATS)}")
     if channels_last and to != "tflite":
         raise KbitError("channels_last is for TFLite: an ONNX file keeps its layout", "leave it out")
-    if out.is_dir():
-        raise KbitError(f"{out} is a folder", "name a file")
+    refuse_unwritable(out)
     model = from_file(source, mapped=to == "tflite")
     set_input_shapes(model, shapes or {}, "--shape")
     difference = None
@@ -74,8 +73,6 @@ def convert(
                     difference = compare_once(source, model, partial, channels_last=channels_last)
             else:
                 ir.save(emit_onnx(model), partial, format="protobuf")
-    except OSError as error:
-        raise KbitError(f"cannot write {out}: {error.strerror}") from error
     except KbitError:
         raise
     except Exception:

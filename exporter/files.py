@@ -1,26 +1,16 @@
-"""Files that are complete or not there."""
+"""Files that are complete or not there, as targets/files.py writes them; what the system refuses is a KbitError."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 
-__all__ = ["replacing", "write_whole"]
+from exporter.errors import KbitError
+from targets import files
 
+__all__ = ["append_line", "refuse_unwritable", "replacing", "write_whole", "writing"]
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name to write to. It becomes ``path`` when the block ends well; otherwise nothing of it is left."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file in UTF-8. Raises OSError where it cannot be written; then an older one is still there."""
-    with replacing(path) as partial:
-        partial.write_text(text, "utf-8")
+append_line = partial(files.append_line, error=KbitError)
+refuse_unwritable = partial(files.refuse_unwritable, error=KbitError)
+replacing = partial(files.replacing, error=KbitError)
+write_whole = partial(files.write_whole, error=KbitError)
+writing = partial(files.writing, error=KbitError)

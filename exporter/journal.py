@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from exporter.errors import KbitError
-from exporter.files import write_whole
+from exporter.files import append_line, write_whole, writing
 
 __all__ = ["Journal"]
 
@@ -20,8 +19,9 @@ class Journal:
         """``heading``: what was measured with. Raises KbitError for a journal of another one."""
         self._path = folder / name
         self._known: dict[str, Any] = {}
-        try:
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
+        try:
             lines = self._path.read_text("utf-8").split("\n") if self._path.is_file() else []
             if lines and lines[0] != heading:
                 raise KbitError(f"{self._path} is of another recipe or other data", "name another folder after --out")
@@ -30,11 +30,9 @@ class Journal:
                 question, answer = json.loads(line)
                 self._known[json.dumps(question)] = answer
                 kept.append(line)
-            write_whole(self._path, "".join(f"{line}\n" for line in kept))
-        except OSError as error:
-            raise KbitError(f"cannot use {folder}: {error.strerror}", "name another folder after --out") from error
         except (ValueError, TypeError) as error:
             raise KbitError(f"{self._path} is damaged", "remove it, or name another folder after --out") from error
+        write_whole(self._path, "".join(f"{line}\n" for line in kept))
 
     def __contains__(self, question: Any) -> bool:
         return json.dumps(question) in self._known
@@ -53,7 +51,4 @@ class Journal:
         """Written to the disk before this returns."""
         line = json.dumps([question, answer])
         self._known[json.dumps(question)] = json.loads(line)[1]
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self._path, line)

@@ -15,6 +15,7 @@ from exporter import bundle as bundles
 from exporter import packing
 from exporter.bundle import Artifact, TensorSpec
 from exporter.errors import RecipeError
+from exporter.files import writing
 from exporter.lm import build, parity
 from exporter.lm.checkpoint import TOKENIZER_FILES
 from exporter.lm.genai import genai_config
@@ -49,8 +50,9 @@ def make(recipe: Recipe, folder: Path, *, base: Path, out: Path, progress: Progr
     calibration = _windows(recipe, decoder, recipe.data.calibration, base, wishes.calibration_windows)
     evaluation = _windows(recipe, decoder, recipe.data.evaluation, base, wishes.windows)
     model = decoder.dynamic()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    with writing(out), tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
         scratch = Path(place)
         tell = _stage(progress, "write float")
         files = {"float": build.write_onnx(keep_last(model), scratch / "float.onnx", progress=tell)}

@@ -189,6 +189,7 @@ def check(bundle: Path | str, on: str = "host", *, progress: Progress = quiet, *
 
     options  samples, threads, limit_s, keep, announce: as ``targets.check`` takes them
     """
+    bundles.claim_result(Path(bundle), "check.json")
     progress(f"check on {on}", 0, None)
     result = targets.check(bundle, on, progress=progress, **options)
     bundles.add_result(Path(bundle), "check.json", result)

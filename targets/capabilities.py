@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from targets.files import write_whole, writing
 from targets.types import Target, TargetError
 
 __all__ = ["Capability", "buys_nothing", "capabilities", "judged", "save"]
@@ -91,11 +92,9 @@ def judged(rows: Sequence[Capability]) -> list[Capability]:
 def save(target: Target, rows: Sequence[Capability]) -> Path:
     """Keep the rows of a user's device; returns the file."""
     place = _place(target.name)
-    try:
+    with writing(place):
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n", "utf-8")
-    except OSError as error:
-        raise TargetError(f"cannot write {place}: {error.strerror}", "free some space") from error
+    write_whole(place, json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
     return place
 
 

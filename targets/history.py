@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from targets.files import append_line
 from targets.types import TargetError
 
 __all__ = ["Change", "append", "compare", "entry", "latest", "read"]
@@ -63,11 +64,7 @@ def entry(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def append(path: Path, result: Mapping[str, Any]) -> None:
     """Add one line to the file; it is made when it is not there."""
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry(result)) + "\n")
-    except OSError as error:
-        raise TargetError(f"cannot write {path}: {error.strerror}", "name another file: --history FILE") from error
+    append_line(path, json.dumps(entry(result)))
 
 
 def read(path: Path) -> list[dict[str, Any]]:

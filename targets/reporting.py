@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from targets.types import TargetError
+from targets.files import write_whole, writing
 
 __all__ = ["junit", "summary", "workflow_commands", "write_summary"]
 
@@ -63,21 +63,12 @@ def summary(result: Mapping[str, Any], name: str) -> str:
 def write_summary(result: Mapping[str, Any], name: str, junit_file: Path | None) -> list[str]:
     """Write what was asked for and what the environment wants; gives the lines to print on stderr."""
     if junit_file is not None:
-        partial = junit_file.with_name(f".{junit_file.name}.partial")
-        try:
-            partial.write_text(junit(result, name), "utf-8")
-            partial.replace(junit_file)
-        except OSError as error:
-            raise TargetError(
-                f"cannot write {junit_file}: {error.strerror}", "name another file: --junit FILE"
-            ) from error
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(junit_file, junit(result, name))
     if os.environ.get("GITHUB_ACTIONS") != "true":
         return []
     page = os.environ.get("GITHUB_STEP_SUMMARY")
     if page:
-        with Path(page).open("a", encoding="utf-8") as file:
+        with writing(Path(page)), Path(page).open("a", encoding="utf-8") as file:
             file.write(summary(result, name))
     return list(workflow_commands(result, name))
 

@@ -367,12 +367,6 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     assert done.returncode == 2
 
 
-def test_a_json_file_that_cannot_be_written(bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    capfd.readouterr()
-    assert main(["check", str(bundle), "--json", str(tmp_path / "none" / "result.json")]) == 2
-    assert "result.json" in one_line(capfd.readouterr().err)
-
-
 def test_convert_refuses_and_leaves_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     write(tmp_path)
     unknown_op(tmp_path)

@@ -65,14 +65,6 @@ def test_changed_data_are_measured_again(folder: Path, tmp_path: Path, capfd: py
     assert "is of another recipe or other data; name another folder" in capfd.readouterr().err
 
 
-def test_a_page_that_cannot_be_written_is_one_line(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (folder / "blocked" / "sweep.html").mkdir(parents=True)
-    assert main(["sweep", str(folder / "recipe.toml"), "--out", str(folder / "blocked"), "--bits", "8"]) == 2
-    said = capfd.readouterr().err.strip().splitlines()[-1]
-    assert said.startswith("error: Is a directory")
-    assert "sweep.html" in said
-
-
 @pytest.mark.parametrize(
     ("text", "widths"),
     [

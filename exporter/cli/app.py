@@ -10,7 +10,7 @@ import typer
 
 from exporter.cli.devices import register, seconds
 from exporter.cli.options import Json, recipe_flags
-from exporter.cli.output import print_json, progress_bars, say
+from exporter.cli.output import print_json, progress_bars, refuse_unwritable, say
 
 __all__ = ["app"]
 
@@ -101,6 +101,7 @@ def check(
     from targets.history import append
     from targets.reporting import write_summary
 
+    refuse_unwritable(json, junit, history)
     with progress_bars() as progress:
         result = pipeline.check(
             bundle,

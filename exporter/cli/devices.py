@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from exporter.cli.options import Json
-from exporter.cli.output import print_json, progress_bars, say
+from exporter.cli.output import print_json, progress_bars, refuse_unwritable, say
 from exporter.errors import KbitError
 
 if TYPE_CHECKING:
@@ -56,10 +56,12 @@ def bench(
         _threads(threads), _share(precision), seconds=seconds(time),
         sustained=seconds(sustained) if sustained else 0.0, artifact=artifact,
     )  # fmt: skip
+    place = history or bundle.resolve().parent / "kbit-history.jsonl"
+    refuse_unwritable(place, junit)
+    bundles.claim_result(bundle, "bench.json")
     with progress_bars() as progress:
         result = measure(bundle, on, wish, progress=progress)
     bundles.add_result(bundle, "bench.json", result)
-    place = history or bundle.resolve().parent / "kbit-history.jsonl"
     histories.append(place, result)
     for line in write_summary(result, result["bundle"], junit):
         typer.echo(line, err=True)

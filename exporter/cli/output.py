@@ -9,13 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.errors import KbitError
-from exporter.files import write_whole
+from exporter import files
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["Progress", "print_json", "progress_bars", "say"]
+__all__ = ["Progress", "print_json", "progress_bars", "refuse_unwritable", "say"]
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -38,10 +37,14 @@ def print_json(body: object, path: str = "-") -> None:
     if path == "-":
         sys.stdout.write(text)
         return
-    try:
-        write_whole(Path(path), text)
-    except OSError as error:
-        raise KbitError(f"cannot write {path!r}: {error.strerror}", "name another file after --json") from error
+    files.write_whole(Path(path), text)
+
+
+def refuse_unwritable(*paths: Path | str | None) -> None:
+    """Raise KbitError now, before anything is measured, for an output file that could not be written after it."""
+    for path in paths:
+        if path not in {None, "-"}:
+            files.refuse_unwritable(Path(str(path)))
 
 
 @contextmanager

@@ -84,11 +84,12 @@ def search(
     from exporter import search as searching
     from exporter.cli import tables
     from exporter.errors import MissingError
-    from exporter.files import write_whole
+    from exporter.files import refuse_unwritable, write_whole
     from exporter.recipe import moved, read_recipe, to_dict, to_toml, with_overrides
     from exporter.report import render_search
     from exporter.subject import open_subject
 
+    refuse_unwritable(out, folder=True)
     budget = searching.Budget(max_bytes, average, max_latency, on, tuple(runtime.split(",")))
     wanted = read_recipe(recipe)
     with progress_bars() as progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from exporter.errors import DataError
-from exporter.files import replacing
+from exporter.files import replacing, writing
 
 __all__ = ["State", "read", "write"]
 
@@ -33,15 +34,13 @@ class State:
 
 
 def write(path: Path, state: State) -> None:
-    """Raises DataError when the file cannot be written."""
-    try:
+    """Raises KbitError when the file cannot be written."""
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            torch.save({name: getattr(state, name) for name in State.__slots__}, partial)
-    except OSError as error:
-        raise DataError(
-            f"cannot write the checkpoint {path}: {error.strerror}", "name another finetune.checkpoint"
-        ) from error
+    body = io.BytesIO()  # torch.save itself says RuntimeError on a full disk
+    torch.save({name: getattr(state, name) for name in State.__slots__}, body)
+    with replacing(path) as partial:
+        partial.write_bytes(body.getbuffer())
 
 
 def read(path: Path, fresh: State) -> State:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from exporter.data import Dataset
 from exporter.errors import DataError
+from exporter.files import refuse_unwritable
 from exporter.finetune import saved
 from exporter.finetune.network import Network, Trained
 from exporter.finetune.objective import Objective
@@ -90,6 +91,7 @@ def finetune(
         run = _Run(network, objective, samples, wishes, metric)
         state = saved.State.fresh(_print_of(model, rounded, data, wishes, seed))
         if checkpoint is not None:
+            refuse_unwritable(checkpoint.parent, folder=True)
             state = saved.read(checkpoint, state)
         run.restore(state)
         total = wishes.epochs * samples.steps()

@@ -52,6 +52,7 @@ def certify(
     for name in ("onnxruntime", "tflite"):
         if name not in artifacts:
             raise BundleError(f"{bundle.path} has no {name} artifact", "parity compares two: export for both runtimes")
+    bundles.claim_result(bundle.path, "parity.json")
     plan = Plan.from_json((bundle.path / "plan.json").read_text("utf-8"))
     model = ir.load(bundle.artifact("onnxruntime"))
     data = bundle.artifact("tflite").read_bytes()

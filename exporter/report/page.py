@@ -86,12 +86,7 @@ def render(bundle_dir: Path | str, out: Path | None = None) -> Path:
         preprocess={i["name"]: json.dumps(i.get("preprocess"), indent=1) for i in bundle.manifest["inputs"]},
     )
     target = out or folder / "report.html"
-    try:
-        write_whole(target, page)
-    except OSError as error:
-        raise BundleError(
-            f"cannot write {target}: {error.strerror}", "free some space, or name another file"
-        ) from error
+    write_whole(target, page)
     return target
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from exporter import pipeline
 from exporter.errors import DataError, KbitError, RecipeError
-from exporter.files import write_whole
+from exporter.files import refuse_unwritable, write_whole, writing
 from exporter.pipeline import Progress, quiet
 from exporter.recipe import Recipe, moved, to_toml, with_overrides
 from exporter.subject import Subject
@@ -78,6 +78,7 @@ def tune(recipe: Recipe, subject: Subject, *, base: Path, out: Path, progress: P
         raise DataError("the ladder needs data.evaluation", "it measures every step")
     if recipe.gates.max_drop is None:
         raise RecipeError("the ladder needs gates.max_drop", "how many points of the metric may be lost?")
+    refuse_unwritable(out, folder=True)
     started = time.monotonic()
     epochs = recipe.finetune.epochs if recipe.finetune.data is not None else 0
     now = with_overrides(recipe, {"finetune.epochs": 0}) if epochs else recipe
@@ -112,7 +113,8 @@ def tune(recipe: Recipe, subject: Subject, *, base: Path, out: Path, progress: P
                 if best.passed or best.drop <= recipe.gates.max_drop:
                     break
     tuning = Tuning(best.passed, place.recipe, receipts, best.reasons)
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "recipe.toml", to_toml(moved(place.recipe, base, out)))
     write_whole(out / "tune.json", tuning.to_json())
     return tuning

@@ -62,12 +62,23 @@ def _check(options: Any) -> int:
     result = checking.check(options.bundle, wishes, options.out, tell)
     text = json.dumps(result, indent=1) + "\n"
     if options.json:
-        with open(options.json + ".partial", "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(options.json + ".partial", options.json)
-    else:
-        sys.stdout.write(text)
+        return _write(options.json, text) or (0 if result["passed"] else 1)
+    sys.stdout.write(text)
     return 0 if result["passed"] else 1
+
+
+def _write(path: str, text: str) -> int:
+    """A file that is complete or not there; 2 where it cannot be written."""
+    try:
+        with open(path + ".partial", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(path + ".partial", path)
+    except OSError as error:
+        if os.path.isfile(path + ".partial"):
+            os.remove(path + ".partial")
+        print("error: cannot write %s: %s" % (path, error.strerror), file=sys.stderr)
+        return 2
+    return 0
 
 
 def _job(options: Any) -> int:
