@@ -52,7 +52,9 @@ def test_more_bits_more_bytes_more_right(folder: Path, capfd: pytest.CaptureFixt
     assert "int4" in capfd.readouterr().out
 
 
-def test_changed_data_are_measured_again(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_figures_of_changed_data_are_not_reused(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     for name in ("net.onnx", "recipe.toml", "data.npz"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     words = ["sweep", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "out"), "--bits", "8"]

@@ -16,7 +16,7 @@ from exporter.law.fit import Fit, fit, frontier
 from exporter.law.measure import measure
 from exporter.law.store import Store
 from exporter.law.types import WIDTHS, Member, Point, Result
-from exporter.recipe import Recipe, to_dict
+from exporter.recipe import Recipe, is_callable_name, to_dict
 from exporter.workers import open_executor
 
 __all__ = ["Law", "run_law"]
@@ -122,18 +122,30 @@ def _settings(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _hashes(recipe: Recipe, base: Path) -> dict[str, str]:
-    """SHA-256 of every file that goes in: of a folder its weights (all shards) and settings, of net.py:build net.py."""
-    sources = [source.rpartition(".py:")[0] + ".py" if ".py:" in source else source for source in recipe.law.members]
-    names = [recipe.data.calibration, recipe.data.evaluation, *recipe.law.checkpoints, *sources]
+    """SHA-256 of every file that goes in.
+
+    Of a folder of data all, of a checkpoint folder its weights (all shards) and settings, of net.py:build or net:build
+    net.py; what that imports in its turn is not looked at.
+    """
+    data = {recipe.data.calibration, recipe.data.evaluation}
     found = {}
-    for name in [name for name in names if name is not None]:
-        whole = base / name
-        inside = sorted(p for p in whole.iterdir() if p.suffix in _HELD) if whole.is_dir() else [whole]
+    for name in (each for each in (*data, *recipe.law.checkpoints, *recipe.law.members) if each is not None):
+        whole = base / _file_of(name)
+        inside = [whole]
+        if whole.is_dir():
+            inside = list(whole.rglob("*")) if name in data else [p for p in whole.iterdir() if p.suffix in _HELD]
         for path in (p for p in inside if p.is_file()):
             with path.open("rb") as file:
-                key = name if path is whole else f"{name}/{path.name}"
+                key = _file_of(name) if path is whole else f"{name}/{path.relative_to(whole).as_posix()}"
                 found[key] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
+
+
+def _file_of(source: str) -> str:
+    """net.py of net.py:build and of net:build; any other path as it is."""
+    if ".py:" in source:
+        return source.rpartition(":")[0]
+    return source.partition(":")[0].replace(".", "/") + ".py" if is_callable_name(source) else source
 
 
 def _fits(results: Sequence[Result]) -> dict[tuple[int, str], Fit]:

@@ -138,6 +138,32 @@ def test_killed_and_resumed_gives_the_same_table(family: Path, capfd: pytest.Cap
     assert "Nothing fits in 10 B: the smallest is small at" in out
 
 
+@pytest.mark.parametrize("changed", ["data/cat/0.png", "net.py", "weights.pt", "test.npz"])
+def test_whatever_goes_in_is_known_by_its_bytes(changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of data, a module by name, a checkpoint: figures of another one are not reused."""
+
+    class Measures(Exception):
+        pass
+
+    def measure(*_: object) -> None:
+        raise Measures
+
+    text = RECIPE.replace('calibration = "data.npz"', 'calibration = "data"').replace("net.py:", "net:")
+    text = text.replace('evaluation = "data.npz"', 'evaluation = "test.npz"')
+    (tmp_path / "law.toml").write_text(text + 'checkpoints = ["weights.pt", "weights.pt", "weights.pt"]\n')
+    (tmp_path / "data" / "cat").mkdir(parents=True)
+    for name in ("data/cat/0.png", "data/cat/1.png", "net.py", "weights.pt", "test.npz"):
+        (tmp_path / name).write_bytes(name.encode())
+    monkeypatch.setattr("exporter.law.run.open_executor", measure)
+    recipe = read_recipe(tmp_path / "law.toml")
+    for _ in range(2):  # the second time it goes on
+        with pytest.raises(Measures):
+            run_law(recipe, base=tmp_path, out=tmp_path / "out")
+    (tmp_path / changed).write_bytes(b"another")
+    with pytest.raises(KbitError, match="is of another recipe or other data"):
+        run_law(recipe, base=tmp_path, out=tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
