@@ -71,7 +71,7 @@ def search(
         ),
     ] = "",
     samples: Annotated[
-        int, typer.Option("--samples", min=1, help="calibration samples that plans are compared on")
+        int, typer.Option("--samples", min=1, help="calibration samples to round with; others choose")
     ] = 256,
     workers: Workers = None,
     scheduler: Scheduler = None,

@@ -38,6 +38,8 @@ __all__ = ["layer_names", "round_layer", "score", "score_shipped", "write_kit"]
 _ROWS = 32
 _POSITIONS = 1 << 13  # output positions of a layer that its moments are taken over
 _MOST = 1 << 28  # bytes of samples of one kind
+_LABELS = "labels!"
+_KINDS = ("calibration", "held_out", "evaluation")
 
 Array = npt.NDArray[Any]
 
@@ -45,7 +47,11 @@ Array = npt.NDArray[Any]
 def write_kit(
     folder: Path, recipe: Recipe, model: ir.Model, calibration: Dataset, evaluation: Dataset | None, samples: int
 ) -> str:
-    """Fill the folder; returns a digest of all that decides what workers measure."""
+    """Fill the folder; returns a digest of all that decides what workers measure.
+
+    samples  of calibration that layers are rounded with. As many more, or half as many at least, are held out: rounding
+             has not seen them, so they tell plans apart as new data would.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
 
@@ -56,24 +62,38 @@ def write_kit(
 
     put("model.onnx", ir.to_proto(model).SerializeToString(deterministic=True))
     put("recipe.json", json.dumps(_settings(recipe)).encode())
-    for name, dataset, limit in (("calibration", calibration, samples), ("evaluation", evaluation, 1 << 40)):
-        if dataset is None:
-            continue
-        taken: list[Mapping[str, Array]] = []
-        held = 0
-        for batch in dataset.batches(_ROWS):
-            taken.append(batch)
-            held += sum(array.nbytes for array in batch.values())
-            if held > _MOST or sum(len(next(iter(each.values()))) for each in taken) >= limit:
-                break
-        arrays = {key: np.concatenate([batch[key] for batch in taken])[:limit] for key in taken[0]}
-        if dataset.labels is not None:
-            arrays["labels!"] = dataset.labels[: len(next(iter(arrays.values())))]
+
+    def put_samples(name: str, arrays: Mapping[str, Array]) -> int:
         for key, array in arrays.items():
             digest.update(hashlib.sha256(key.encode() + np.ascontiguousarray(array).tobytes()).digest())
         with replacing(folder / f"{name}.npz") as partial, partial.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
+        return len(next(iter(arrays.values())))
+
+    for name in _KINDS:
+        (folder / f"{name}.npz").unlink(missing_ok=True)  # of a search before
+    count = put_samples("calibration", _some(calibration, 0, samples))
+    others = min(calibration.count - count, samples)
+    if others >= max(count / 2, graph.fixed_batch(model) or 1):
+        put_samples("held_out", _some(calibration, count, others))
+    if evaluation is not None:
+        put_samples("evaluation", _some(evaluation, 0, evaluation.count))
     return digest.hexdigest()
+
+
+def _some(dataset: Dataset, start: int, most: int) -> dict[str, Array]:
+    """Samples from ``start`` on, as many as memory allows, with their labels where there are any."""
+    taken: list[Mapping[str, Array]] = []
+    held, stop = 0, min(start + most, dataset.count)
+    for first in range(start, stop, _ROWS):
+        taken.append(dataset.take(np.arange(first, min(first + _ROWS, stop))))
+        held += sum(array.nbytes for array in taken[-1].values())
+        if held > _MOST:
+            break
+    arrays = {key: np.concatenate([batch[key] for batch in taken]) for key in taken[0]}
+    if dataset.labels is not None:
+        arrays[_LABELS] = dataset.labels[start : start + len(next(iter(arrays.values())))]
+    return arrays
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
@@ -91,7 +111,7 @@ class _Kit:
     arrays: Mapping[str, Mapping[str, Array]]
 
     def feeds(self, which: str) -> list[dict[str, Array]]:
-        arrays = {name: array for name, array in self.arrays[which].items() if name != "labels!"}
+        arrays = {name: array for name, array in self.arrays[which].items() if name != _LABELS}
         count = len(next(iter(arrays.values())))
         fixed = graph.fixed_batch(self.model)
         rows = fixed or _ROWS
@@ -105,7 +125,7 @@ def _open(folder: str) -> _Kit:
     body = json.loads((place / "recipe.json").read_text("utf-8"))
     model = ir.load(place / "model.onnx")
     arrays = {}
-    for name in ("calibration", "evaluation"):
+    for name in _KINDS:
         if (place / f"{name}.npz").is_file():
             with np.load(place / f"{name}.npz") as archive:
                 arrays[name] = {key: archive[key] for key in archive.files}
@@ -220,7 +240,8 @@ def score(folder: str, widths: Mapping[str, str], which: str) -> list[float | No
 @one_blas_thread
 def score_shipped(folder: str, widths: Mapping[str, str]) -> list[float | None]:
     """As ``score``, of the network as kbit export makes it with these widths: activations quantized, and layers rounded
-    one after the other where the rounder does so. Divergence on the calibration samples, metric on those of evaluation.
+    one after the other where the rounder does so. Divergence on the samples held out, or on those of calibration where
+    there are too few; metric on those of evaluation.
     """
     kit = _open(folder)
     wishes = kit.recipe.quantize
@@ -229,11 +250,12 @@ def score_shipped(folder: str, widths: Mapping[str, str]) -> list[float | None]:
     feeds = kit.feeds("calibration")
     found = quantize(kit.model, with_overrides(kit.recipe, changes).quantize, lambda: iter(feeds))
     shipped = apply(found.model, found.rounded)
-    outputs = _run(shipped, feeds, optimize=False)  # integer kernels differ by processor
+    judged = "held_out" if "held_out" in kit.arrays else "calibration"
+    outputs = _run(shipped, kit.feeds(judged), optimize=False)  # integer kernels differ by processor
     metric = None
     if "evaluation" in kit.arrays:
         metric = _metric(kit, _run(shipped, kit.feeds("evaluation"), optimize=False), "evaluation")
-    return [_divergence(kit, _float_outputs(folder, "calibration"), outputs), metric]
+    return [_divergence(kit, _float_outputs(folder, judged), outputs), metric]
 
 
 def _divergence(kit: _Kit, exact: npt.NDArray[np.float64], outputs: npt.NDArray[np.float64]) -> float:
@@ -241,7 +263,7 @@ def _divergence(kit: _Kit, exact: npt.NDArray[np.float64], outputs: npt.NDArray[
 
 
 def _metric(kit: _Kit, outputs: npt.NDArray[np.float64], which: str) -> float | None:
-    labels = kit.arrays[which].get("labels!")
+    labels = kit.arrays[which].get(_LABELS)
     if labels is None or kit.recipe.data.metric not in metrics.METRICS:
         return None
     return float(metrics.score(kit.recipe.data.metric, outputs, labels[: len(outputs)]))

@@ -114,7 +114,8 @@ def search(
 
     out        folder: kit, journal and search.json; one that holds a journal of the same search is gone on with
     widths     that a layer may have; None: 2 to 8 bits, or int8 and float where the budget is one of latency
-    samples    of the calibration set that plans are compared on; the evaluation set is only used to report
+    samples    of the calibration set that layers are rounded with; the best is chosen by others, if there are enough;
+               the evaluation set is only used to report
     workers    processes on this machine; scheduler: address of a Dask scheduler in their place
     The same recipe, data and widths give the same plan, on however many workers, resumed or not.
     Raises KbitError for whatever the user must change.

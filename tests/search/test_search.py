@@ -22,7 +22,7 @@ from exporter.recipe import Override, Quantize, Recipe, from_dict, read_recipe
 from exporter.reference import divergence
 from exporter.search import Budget, Search, search
 from exporter.search.allocate import allocate
-from exporter.search.kit import round_layer, score, write_kit
+from exporter.search.kit import round_layer, score, score_shipped, write_kit
 from exporter.search.latency import predicted
 from exporter.subject import Source, Subject, open_subject
 from tests.quantize.graphs import model_of, run
@@ -144,6 +144,24 @@ def test_biases_are_compared_as_they_are_exported(folder: Path, tmp_path: Path, 
     exact, found = (run(graph, {"image": images})["y"] for graph in (model, apply(made.model, made.rounded)))
     expected = divergence(exact.astype(np.float64), found.astype(np.float64), classes=True)
     assert divergence_seen == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(("rounded_with", "judged_by"), [(48, slice(48, 96)), (64, slice(64, 96)), (65, slice(65))])
+def test_plans_are_chosen_by_samples_held_out(
+    folder: Path, tmp_path: Path, rounded_with: int, judged_by: slice
+) -> None:
+    """Where half as many are left as layers are rounded with; else by those."""
+    recipe, subject = opened(folder)
+    model, images = subject.prepared(), np.load(folder / "calib.npz")["image"]
+    assert subject.calibration is not None
+    write_kit(tmp_path, recipe, model, subject.calibration, None, rounded_with)
+    (divergence_seen, _) = score_shipped(str(tmp_path), {"w2": "int2"})
+    wishes = structs.replace(recipe.quantize, override=[Override(match="w2", weights="int2")])
+    feeds = [{"image": images[start : min(start + 32, rounded_with)]} for start in range(0, rounded_with, 32)]
+    made = quantize(model, wishes, lambda: iter(feeds))
+    exact, found = (run(graph, {"image": images[judged_by]})["y"] for graph in (model, apply(made.model, made.rounded)))
+    expected = divergence(exact.astype(np.float64), found.astype(np.float64), classes=True)
+    assert divergence_seen == pytest.approx(expected, rel=1e-2)
 
 
 def test_each_layer_is_measured_alone(whole: Path) -> None:
