@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,14 @@ __all__ = [
     "consumers",
     "fixed_batch",
     "fresh_name",
+    "held",
+    "is_constant",
     "is_graph_output",
     "node_name",
     "only_consumer",
+    "same_first",
     "shape_of",
+    "stored",
     "verify",
 ]
 
@@ -37,6 +41,23 @@ def constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
     return None if value.const_value is None else value.const_value.numpy()
 
 
+def stored(value: ir.Value | None) -> ir.Value | None:
+    """The integers that a DequantizeLinear makes the value of; None for a value that none makes."""
+    maker = None if value is None else value.producer()
+    return maker.inputs[0] if maker is not None and maker.op_type == "DequantizeLinear" else None
+
+
+def held(value: ir.Value | None) -> ir.Value | None:
+    """What a value's numbers are kept in: the integers that it is dequantized from, else the value itself."""
+    integers = stored(value)
+    return value if integers is None else integers
+
+
+def is_constant(value: ir.Value | None) -> bool:
+    """A constant, or one behind a DequantizeLinear?"""
+    return constant(held(value)) is not None
+
+
 def shape_of(value: ir.Value) -> tuple[int | None, ...] | None:
     """Dimensions, None for a symbolic one; None when the rank is unknown."""
     if value.shape is None:
@@ -46,9 +67,14 @@ def shape_of(value: ir.Value) -> tuple[int | None, ...] | None:
 
 def fixed_batch(model: ir.Model) -> int | None:
     """The first dimension of all inputs, where it is one number; None: as many samples as one likes."""
-    shapes = [shape_of(value) for value in model.graph.inputs if not value.is_initializer()]
+    return same_first(shape_of(value) or () for value in model.graph.inputs if not value.is_initializer())
+
+
+def same_first(shapes: Iterable[Sequence[int | str | None]]) -> int | None:
+    """The first dimension of all of them, where it is one number."""
     found = {shape[0] if shape else None for shape in shapes}
-    return next(iter(found)) if len(found) == 1 else None
+    size = next(iter(found)) if len(found) == 1 else None
+    return size if isinstance(size, int) else None
 
 
 def consumers(value: ir.Value) -> list[ir.Node]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from targets.agent import archive
-from targets.agent.manifest import BrokenBundle, verify
+from targets.agent.manifest import BrokenBundle, batch_of, verify
 from targets.devices_table import get_target
 from targets.judging import judged
 from targets.locating import first_difference
@@ -86,9 +86,7 @@ def _compare(
             result["artifacts"][name]["host"] = difference
             if beyond is None:
                 continue
-            first = manifest["inputs"][0]["shape"][:1]
-            batch = first[0] if first and isinstance(first[0], int) else 1
-            layer = first_difference(device, here, name, beyond, batch, progress)
+            layer = first_difference(device, here, name, beyond, batch_of(manifest), progress)
             where = "" if layer is None else f"; the first layer that differs is {layer.op} {layer.node!r}"
             difference["layer"] = None if layer is None else dataclasses.asdict(layer)
             result["artifacts"][name]["errors"].append(f"the outputs are other ones than on this machine{where}")

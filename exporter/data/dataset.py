@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exporter import graph
 from exporter.data.sources import Raw, read
 from exporter.errors import DataError
 from exporter.recipe import InputSpec, Preprocess, to_dict
@@ -115,9 +116,7 @@ def open_dataset(
 
 def fixed_batch(inputs: Mapping[str, InputSpec]) -> int | None:
     """The first dimension of all inputs, where it is one number; None: as many samples as one likes."""
-    found = {spec.shape[0] if spec.shape else None for spec in inputs.values()}
-    size = next(iter(found)) if len(found) == 1 else None
-    return size if isinstance(size, int) else None
+    return graph.same_first(spec.shape for spec in inputs.values())
 
 
 def check_labels(labels: npt.NDArray[Any], classes: int, where: str) -> None:

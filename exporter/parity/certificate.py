@@ -21,7 +21,8 @@ from exporter.parity.others import further, in_another_python, litert
 from exporter.parity.runs import closest, compare_operators, onnx_trace, tapped_tflite
 from exporter.parity.types import Certificate, OperatorParity, Spread, to_dict
 from exporter.types import Plan
-from targets.agent import preprocess
+from targets.agent import worker
+from targets.agent.manifest import batch_of
 
 __all__ = ["certify"]
 
@@ -109,21 +110,12 @@ def _feeds(bundle: bundles.Bundle, limit: int) -> list[Feeds]:
     """Model-ready arrays, one batch of the model's own size for each."""
     entry = bundle.manifest.get("evaluation") or bundle.manifest["golden"]
     with np.load(bundle.path / entry["path"], allow_pickle=False) as archive:
-        raw = {k.removeprefix("input."): archive[k] for k in archive.files if k.startswith("input.")}
-    first = bundle.manifest["inputs"][0]["shape"][:1]
-    size = first[0] if first and isinstance(first[0], int) else 1
-    count = min(len(next(iter(raw.values()))), limit) // size
-    feeds: list[Feeds] = []
-    for place in range(count):
-        batch = {}
-        for spec in bundle.manifest["inputs"]:
-            part = raw[spec["name"]][place * size : (place + 1) * size]
-            ready = (
-                preprocess.apply(part, spec.get("preprocess"), spec["shape"]) if spec["dtype"] == "float32" else part
-            )
-            batch[spec["name"]] = np.ascontiguousarray(ready, spec["dtype"])
-        feeds.append(batch)
-    return feeds
+        raw = {key: archive[key] for key in archive.files if key.startswith("input.")}
+    size = batch_of(bundle.manifest)
+    most = min(len(next(iter(raw.values()))), limit)
+    starts = range(0, most - most % size, size)
+    batches = (worker.feeds_of(bundle.manifest, raw, start, start + size) for start in starts)
+    return [{name: np.ascontiguousarray(array) for name, array in batch.items()} for batch in batches]
 
 
 def _physical(feeds: Feeds, artifact: Mapping[str, Any]) -> dict[str, Array]:

@@ -13,7 +13,7 @@ from . import children, conditions
 from .errors import JobError
 from .manifest import read, verify
 from .runtimes import load_runtime, open_artifact
-from .worker import feeds_of, memory_of, sample_arrays
+from .worker import golden_batch, memory_of
 
 __all__ = ["bench", "launch", "memory", "sustained"]
 
@@ -146,9 +146,7 @@ def _own_s() -> float:
 def _open(bundle: Any, options: Any) -> Any:
     """(name -> (session, arrays), name -> {"load_ms", "first_ms"})."""
     manifest = read(bundle)
-    golden = sample_arrays(bundle, manifest["golden"])
-    first = manifest["inputs"][0]["shape"][:1]
-    feeds = feeds_of(manifest, golden, 0, first[0] if first and isinstance(first[0], int) else 1)
+    feeds = golden_batch(bundle, manifest)
     artifacts = {a["name"]: a for a in manifest["artifacts"]}
     modules = {artifacts[name]["runtime"]: None for name in options["names"]}
     modules = {runtime: load_runtime(runtime)[0] for runtime in modules}

@@ -7,7 +7,7 @@ import json
 import os
 from typing import Any
 
-__all__ = ["FORMAT", "RESULTS", "BrokenBundle", "file_hash", "read", "verify"]
+__all__ = ["FORMAT", "RESULTS", "BrokenBundle", "batch_of", "file_hash", "read", "verify"]
 
 FORMAT = 1
 RESULTS = ("check.json", "analysis.json", "report.html")  # written later, so not listed
@@ -65,6 +65,12 @@ def verify(folder: Any) -> Any:
         if file_hash(path) != entry["sha256"]:
             raise BrokenBundle("%r is altered: its sha256 is not the manifest's; copy or export it again" % name)
     return body
+
+
+def batch_of(manifest: Any) -> int:
+    """How many samples the model takes at a time: its fixed first dimension, or 1 where that is free."""
+    first = manifest["inputs"][0]["shape"][:1]
+    return first[0] if first and isinstance(first[0], int) else 1
 
 
 def file_hash(path: Any) -> str:

@@ -12,7 +12,7 @@ from . import children, tflite_wire
 from .errors import JobError
 from .manifest import read
 from .runtimes import load_runtime, open_artifact
-from .worker import feeds_of, sample_arrays
+from .worker import golden_batch
 
 __all__ = ["profile", "profiled", "rising", "summarize"]
 
@@ -41,9 +41,7 @@ def profiled(bundle: Any, options: Any, say: Any) -> Any:
     manifest = read(bundle)
     artifact = next(a for a in manifest["artifacts"] if a["name"] == options["name"])
     module, _, _ = load_runtime(artifact["runtime"])
-    golden = sample_arrays(bundle, manifest["golden"])
-    first = manifest["inputs"][0]["shape"][:1]
-    feeds = feeds_of(manifest, golden, 0, first[0] if first and isinstance(first[0], int) else 1)
+    feeds = golden_batch(bundle, manifest)
     path = os.path.join(bundle, artifact["path"])
     if artifact["runtime"] == "tflite":
         return _by_prefixes(module, artifact, path, options["threads"], feeds, say)

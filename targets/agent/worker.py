@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from . import preprocess
-from .manifest import read
+from .manifest import batch_of, read
 from .runtimes import load_runtime, open_artifact
 
-__all__ = ["count", "feeds_of", "latency", "measure", "memory_of", "sample_arrays"]
+__all__ = ["count", "feeds_of", "golden_batch", "latency", "measure", "memory_of", "sample_arrays"]
 
 _MARK = 0x4B424954  # what targets/transports/emulation/count_instructions.c looks for
 _RUN_SECONDS = 3.0
@@ -40,14 +40,13 @@ def sample_arrays(folder: Any, entry: Any) -> Any:
         return {key: archive[key] for key in archive.files}
 
 
-def _batch(manifest: Any) -> int:
-    """The fixed batch of the model, or 1 where it is free."""
-    first = manifest["inputs"][0]["shape"][:1]
-    return first[0] if first and isinstance(first[0], int) else 1
+def golden_batch(folder: Any, manifest: Any) -> Any:
+    """The first golden samples, model-ready: what one run takes."""
+    return feeds_of(manifest, sample_arrays(folder, manifest["golden"]), 0, batch_of(manifest))
 
 
 def _outputs(session: Any, manifest: Any, arrays: Any, count: Any, tell: Any) -> Any:
-    size = _batch(manifest)
+    size = batch_of(manifest)
     block = max(size, 64 // size * size)
     found: Any = [[] for _ in manifest["outputs"]]
     for start in range(0, count, block):
@@ -86,7 +85,7 @@ def measure(folder: Any, options: Any, say: Any) -> Any:
     artifact = next(a for a in manifest["artifacts"] if a["name"] == name)
     module, package, version = load_runtime(artifact["runtime"])
     golden = sample_arrays(folder, manifest["golden"])
-    feeds = feeds_of(manifest, golden, 0, _batch(manifest))
+    feeds = feeds_of(manifest, golden, 0, batch_of(manifest))
     base = memory_of("VmRSS")
     start = time.perf_counter()
     session = open_artifact(module, artifact, os.path.join(folder, artifact["path"]), threads)
@@ -128,8 +127,7 @@ def latency(folder: Any, options: Any, say: Any) -> Any:
     """
     names, threads, fewest = options["names"], options["threads"], options["fewest"]
     manifest = read(folder)
-    golden = sample_arrays(folder, manifest["golden"])
-    feeds = feeds_of(manifest, golden, 0, _batch(manifest))
+    feeds = golden_batch(folder, manifest)
     sessions = {}
     for artifact in manifest["artifacts"]:
         if artifact["name"] in names:
@@ -162,8 +160,7 @@ def count(folder: Any, options: Any, say: Any) -> Any:
     artifact = next(a for a in manifest["artifacts"] if a["name"] == options["name"])
     module, _, _ = load_runtime(artifact["runtime"])
     session = open_artifact(module, artifact, os.path.join(folder, artifact["path"]), 1)
-    golden = sample_arrays(folder, manifest["golden"])
-    arrays = session.prepare(feeds_of(manifest, golden, 0, _batch(manifest)))
+    arrays = session.prepare(golden_batch(folder, manifest))
     prctl = ctypes.CDLL(None).prctl
     gc.disable()
     for _ in range(3):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from targets.agent.manifest import batch_of
 from targets.transports.browser import runtimes
 from targets.transports.browser.host import HostOutputs
 from targets.types import TargetError
@@ -79,7 +80,6 @@ class Work:
     def job(self) -> dict[str, Any]:
         """What the page is told."""
         body = self.manifest
-        first = body["inputs"][0]["shape"][:1]
         forms = next(iter(self.outputs.values()))
         return {
             "name": body["name"],
@@ -91,7 +91,7 @@ class Work:
             "samples": self.samples,
             "raw": [_plain(form) for form in self.inputs],
             "labels": None if self.labels is None else _plain(self.labels),
-            "batch": first[0] if first and isinstance(first[0], int) else 1,
+            "batch": batch_of(body),
             "block": self.block,
             "pictures": _PICTURES,
             "threads": self.settings.threads,
