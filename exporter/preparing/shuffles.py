@@ -7,30 +7,26 @@ runs, and a reader's weights follow the order in which its runs are joined.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from exporter import graph
+from exporter.preparing.channel_moves import Move, Order, regions
 
 __all__ = ["shuffles"]
 
 _POINTWISE = frozenset({"Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Identity"})
-Order = npt.NDArray[np.int64]
 
 
 def shuffles(model: ir.Model) -> None:
     """Whole regions of shuffles, joins and splits at once; one that is not all free stays as it is."""
-    done: set[int] = set()
-    for node in list(model.graph):
-        if id(node) not in done and _shuffle(node) is not None:
-            region = _grown(node)
-            done.update(id(n) for n in region.moves)
-            if region.understood():
-                region.rewrite(model.graph)
+    for moves in regions(model.graph):
+        region = _Region(moves)
+        if region.understood():
+            region.rewrite(model.graph)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +39,23 @@ class _Edit:
 
 @dataclass(slots=True)
 class _Region:
-    """moves: shuffles (their last node), Concat and Split, in the order of the graph.
+    """moves: what hangs together, in the order of the graph.
 
     origins  what comes in, and the convolution that makes it
     sinks    what goes out, and the convolutions that take it
     channels of each value, numbered through all origins
     """
 
-    moves: list[ir.Node]
+    moves: Sequence[Move]
     origins: dict[ir.Value, ir.Node] = field(default_factory=dict)
     sinks: dict[ir.Value, list[_Edit]] = field(default_factory=dict)
     channels: dict[ir.Value, Order] = field(default_factory=dict)
 
     def understood(self) -> bool:
         """Finds origins, sinks and channels; False where one cannot be reordered."""
-        inside = {v for move in self.moves for v in move.outputs}
+        inside = {v for move in self.moves for v in move.results}
         for move in self.moves:
-            for value in _sources(move):
+            for value in move.sources:
                 if value not in inside and value not in self.origins:
                     conv, width = _maker(value), _width(value)
                     if conv is None or width is None or len(graph.consumers(value)) != 1:
@@ -68,7 +64,7 @@ class _Region:
                     self.origins[value], self.channels[value] = conv, np.arange(start, start + width)
             if not self._follow(move):
                 return False
-            for value in move.outputs:
+            for value in move.results:
                 edits = self._edits(value)
                 if edits is None:
                     return False
@@ -80,24 +76,23 @@ class _Region:
             len(np.unique(self.channels[v])) == len(self.channels[v]) for v in self.sinks
         )
 
-    def _follow(self, move: ir.Node) -> bool:
-        sources = [self.channels[v] for v in _sources(move)]
-        order = _shuffle(move)
-        if order is not None:
-            parts = [sources[0][order]]
-        elif move.op_type == "Concat":
+    def _follow(self, move: Move) -> bool:
+        sources = [self.channels[v] for v in move.sources]
+        if move.order is not None:
+            parts = [sources[0][move.order]]
+        elif move.first.op_type == "Concat":
             parts = [np.concatenate(sources)]
         else:
-            widths = [_width(v) for v in move.outputs]
+            widths = [_width(v) for v in move.results]
             if None in widths:
                 return False
             parts = np.split(sources[0], np.cumsum([w or 0 for w in widths])[:-1])
-        self.channels.update(zip(move.outputs, parts, strict=True))
-        return all(_width(v) == len(p) for v, p in zip(move.outputs, parts, strict=True))
+        self.channels.update(zip(move.results, parts, strict=True))
+        return all(_width(v) == len(p) for v, p in zip(move.results, parts, strict=True))
 
     def _outside(self, value: ir.Value) -> list[ir.Node]:
         """Those that read the value and are no moves of the region."""
-        return [r for r in graph.consumers(value) if not any(r is _first(m) for m in self.moves)]
+        return [r for r in graph.consumers(value) if not any(r is m.first for m in self.moves)]
 
     def _edits(self, value: ir.Value) -> list[_Edit] | None:
         """What has to change in those that read the value; None where one needs the true order."""
@@ -138,90 +133,6 @@ class _Region:
             for edit in edits:
                 for index in (1, 2) if edit.depthwise else (1,):
                     _take(g, edit.conv, index, order, 0 if edit.depthwise else 1)
-
-
-def _grown(seed: ir.Node) -> _Region:
-    """All moves that hang together with one."""
-    found, waiting = {seed: None}, [seed]
-    while waiting:
-        move = waiting.pop()
-        for near in _neighbours(move):
-            if near not in found:
-                found[near] = None
-                waiting.append(near)
-    assert seed.graph is not None
-    places = {id(n): i for i, n in enumerate(seed.graph)}
-    return _Region(sorted(found, key=lambda n: places[id(n)]))
-
-
-def _neighbours(move: ir.Node) -> Iterator[ir.Node]:
-    for value in _sources(move):
-        maker = value.producer()
-        if maker is not None and _is_move(maker):
-            yield maker
-    for value in move.outputs:
-        for reader in graph.consumers(value):
-            last = _last(reader)
-            if last is not None:
-                yield last
-
-
-def _is_move(node: ir.Node) -> bool:
-    if node.domain:
-        return False
-    rank = len(node.outputs[0].shape or ())
-    on_channels = node.op_type in {"Concat", "Split"} and rank > 2 and graph.attribute(node, "axis", 0) in {1, 1 - rank}
-    return on_channels or _shuffle(node) is not None
-
-
-def _shuffle(last: ir.Node) -> Order | None:
-    """For the last Reshape of a shuffle: result channel i is source channel order[i]."""
-    turn = _only(last, "Reshape", "Transpose")
-    first = _only(turn, "Transpose", "Reshape") if turn is not None else None
-    if turn is None or first is None or first.inputs[0] is None:
-        return None
-    source, middle, result = (v.shape for v in (first.inputs[0], first.outputs[0], last.outputs[0]))
-    if source is None or middle is None or result is None or source != result or len(source) < 3:
-        return None
-    rank = len(middle)
-    perm = list(graph.attribute(turn, "perm", ()))  # type: ignore[call-overload]
-    groups, each, channels = (middle[1], middle[2], source[1]) if rank > 3 else (None, None, None)
-    if rank != len(source) + 1 or perm != [0, 2, 1, *range(3, rank)] or middle[3:] != source[2:]:
-        return None
-    if not (isinstance(groups, int) and isinstance(each, int) and channels == groups * each and middle[0] == source[0]):
-        return None
-    return np.arange(groups * each).reshape(groups, each).T.reshape(-1)
-
-
-def _only(node: ir.Node, kind: str, maker_kind: str) -> ir.Node | None:
-    """The maker of the node's first input, where both are of these kinds and nothing else reads it."""
-    value = node.inputs[0] if node.op_type == kind and node.inputs else None
-    maker = value.producer() if value is not None else None
-    fits = value is not None and maker is not None and maker.op_type == maker_kind
-    return maker if fits and value is not None and graph.only_consumer(value) is node else None
-
-
-def _first(move: ir.Node) -> ir.Node:
-    """The node of a move that reads its source."""
-    if _shuffle(move) is None:
-        return move
-    turn = move.inputs[0].producer()  # type: ignore[union-attr]
-    return turn.inputs[0].producer()  # type: ignore[union-attr, return-value]
-
-
-def _last(reader: ir.Node) -> ir.Node | None:
-    """The move that a reader is the first node of."""
-    if reader.op_type != "Reshape":
-        return reader if _is_move(reader) else None
-    turn = graph.only_consumer(reader.outputs[0])
-    last = graph.only_consumer(turn.outputs[0]) if turn is not None else None
-    return last if last is not None and _shuffle(last) is not None and _first(last) is reader else None
-
-
-def _sources(move: ir.Node) -> list[ir.Value]:
-    first = _first(move)
-    inputs = first.inputs if first.op_type == "Concat" else first.inputs[:1]
-    return [v for v in inputs if v is not None]
 
 
 def _width(value: ir.Value) -> int | None:
