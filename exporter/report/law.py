@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from importlib import resources
 from pathlib import Path
 
-from exporter.errors import BundleError, MissingError
 from exporter.files import write_whole
 from exporter.law.words import sentences
+from exporter.report.needs import read_result, the_extra
 from exporter.units import size
 
 __all__ = ["render_law"]
@@ -16,18 +15,11 @@ __all__ = ["render_law"]
 
 def render_law(folder: Path, title: str) -> Path:
     """Write the page beside law.json and return its path. Raises MissingError without the extra ``report``."""
-    try:
+    with the_extra():
         import jinja2
 
         from exporter.report.law_chart import curves
-    except ImportError as error:
-        raise MissingError(
-            f"the page needs {error.name}, which is not installed", "pip install 'kbit[report]'"
-        ) from error
-    try:
-        law = json.loads((folder / "law.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{folder} has no law.json, or it is damaged", "run kbit law again") from error
+    law = read_result(folder / "law.json", "kbit law")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from exporter import bundle as bundles
-from exporter.errors import BundleError, MissingError
 from exporter.files import write_whole
 from exporter.recipe import from_dict, to_toml
+from exporter.report.needs import read_result, the_extra
 from exporter.types import Plan
 from exporter.units import size
 
@@ -35,14 +35,10 @@ def render(bundle_dir: Path | str, out: Path | None = None) -> Path:
     What was not measured yet is named, with the command that measures it. Raises MissingError without the extra
     ``report``, BundleError for a folder that is no bundle.
     """
-    try:
+    with the_extra():
         import jinja2
 
         from exporter.report import charts, latency_charts
-    except ImportError as error:
-        raise MissingError(
-            f"the report needs {error.name}, which is not installed", "pip install 'kbit[report]'"
-        ) from error
     folder = Path(bundle_dir)
     bundle = bundles.verify(folder)
     names = ("check", "analysis", "parity", "bench")
@@ -93,12 +89,7 @@ def render(bundle_dir: Path | str, out: Path | None = None) -> Path:
 def _result(folder: Path, name: str) -> Any:
     """check.json, analysis.json, …; None when not there yet."""
     path = folder / name
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BundleError(f"{path} is not JSON", "run kbit check again") from error
+    return read_result(path, "kbit check") if path.is_file() else None
 
 
 def _rows(manifest: Mapping[str, Any], check: Any) -> list[dict[str, Any]]:

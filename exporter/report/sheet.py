@@ -9,7 +9,7 @@ from pathlib import Path
 
 from exporter.files import write_whole
 
-__all__ = ["write_sheet"]
+__all__ = ["number", "write_sheet"]
 
 
 def write_sheet(
@@ -37,6 +37,11 @@ def write_sheet(
 """
     write_whole(target, page)
     return target
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A cell; empty where nothing was measured."""
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _cell(text: str) -> str:
