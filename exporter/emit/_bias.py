@@ -38,20 +38,14 @@ def fuse_bias(model: ir.Model) -> None:
         model.graph.remove([add, node], safe=True)
 
 
-def _stored(value: ir.Value | None) -> ir.Value | None:
-    """What lies behind a DequantizeLinear."""
-    node = value.producer() if value is not None else None
-    return node.inputs[0] if node is not None and node.op_type == "DequantizeLinear" else value
-
-
 def _is_matrix(value: ir.Value | None) -> bool:
-    stored = _stored(value)
+    stored = graph.held(value)
     constant = None if stored is None or stored.is_graph_input() else stored.const_value
     return constant is not None and len(constant.shape) == 2
 
 
 def _columns(value: ir.Value | None) -> int:
-    stored = _stored(value)
+    stored = graph.held(value)
     assert stored is not None
     assert stored.const_value is not None
     return int(stored.const_value.shape[1])  # type: ignore[arg-type]

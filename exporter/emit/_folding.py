@@ -11,7 +11,7 @@ import onnx_ir.passes.common as passes
 
 from exporter import graph, inference
 from exporter.control import compute, straighten
-from exporter.emit._pairs import pair_integers
+from exporter.emit._lifting import pair_integers
 from exporter.emit._standard import inline_standard
 from exporter.folding import LARGEST, fold_constants
 from exporter.ops import OPS

@@ -34,9 +34,8 @@ def keep_wide(g: ir.Graph) -> None:
 
 
 def _reads_int16(value: ir.Value | None) -> bool:
-    maker = None if value is None else value.producer()
-    stored = None if maker is None or maker.op_type != "DequantizeLinear" else maker.inputs[0]
-    return stored is not None and stored.dtype == ir.DataType.INT16
+    integers = graph.stored(value)
+    return integers is not None and integers.dtype == ir.DataType.INT16
 
 
 def _own(g: ir.Graph, dequantize: ir.Node, reader: ir.Node) -> ir.Node:

@@ -13,8 +13,8 @@ import numpy as np
 import onnx_ir as ir
 
 from exporter import graph
+from exporter.emit import _pairs
 from exporter.emit._batch import Sized
-from exporter.emit._pairs import alike
 from exporter.ops.regroup import BATCH, groups
 
 __all__ = ["refine"]
@@ -38,8 +38,8 @@ class _Editor:
 
     def split_first(self, last: ir.Node) -> None:
         """Reshape, Transpose, Reshape over the finest axes."""
-        turn = _maker(last.inputs[0], "Transpose")
-        first = _maker(turn.inputs[0], "Reshape") if turn is not None else None
+        turn = _pairs.maker(last.inputs[0], "Transpose")
+        first = _pairs.maker(turn.inputs[0], "Reshape") if turn is not None else None
         if turn is None or first is None:
             return
         source, middle, result = first.inputs[0], first.outputs[0], last.outputs[0]
@@ -59,8 +59,8 @@ class _Editor:
 
     def keep_leading_axes(self, node: ir.Node) -> None:
         """A product of rows that a Reshape before merged and a Reshape after it takes apart again."""
-        merge = _maker(node.inputs[0], "Reshape")
-        result, edges = node.outputs[0], _edges(node.outputs[0])
+        merge = _pairs.maker(node.inputs[0], "Reshape")
+        result, edges = node.outputs[0], _pairs.edges(node.outputs[0])
         readers = graph.consumers(edges[-1].outputs[0] if edges else result)
         if merge is None or merge.inputs[0] is None or node.attributes.get_int("transA", 0) == 1:
             return
@@ -86,7 +86,7 @@ class _Editor:
 
     def _through(self, value: ir.Value, like: ir.Node, before: ir.Node) -> ir.Value:
         """The value behind a QuantizeLinear and DequantizeLinear as ``like`` has them, where they alone read it."""
-        for node in _edges(like.outputs[0]):
+        for node in _pairs.edges(like.outputs[0]):
             name = f"{value.name}/{node.op_type.removesuffix('Linear').lower()}d"
             made = ir.Value(name=name, type=node.outputs[0].type)
             twin = ir.Node(
@@ -115,24 +115,6 @@ class _Editor:
         self.graph.insert_before(before, node)
         self._told(node.outputs[0], sizes)
         return node.outputs[0]
-
-
-def _edges(value: ir.Value) -> list[ir.Node]:
-    """The QuantizeLinear and DequantizeLinear that alone read a value; [] where others do."""
-    readers = graph.consumers(value)
-    behind = graph.consumers(readers[0].outputs[0]) if len(readers) == 1 else []
-    found = [*readers, *behind]
-    return found if [n.op_type for n in found] == ["QuantizeLinear", "DequantizeLinear"] else []
-
-
-def _maker(value: ir.Value | None, kind: str) -> ir.Node | None:
-    node = value.producer() if value is not None else None
-    if node is not None and node.op_type == "DequantizeLinear" and node.inputs[0] is not None:
-        quantizer = node.inputs[0].producer()
-        if quantizer is None or quantizer.op_type != "QuantizeLinear" or not alike(quantizer, node):
-            return None
-        node = quantizer.inputs[0].producer() if quantizer.inputs[0] is not None else None
-    return node if node is not None and node.op_type == kind and node.domain == "" else None
 
 
 def _parts(

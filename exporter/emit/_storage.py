@@ -50,8 +50,7 @@ def _stored(node: ir.Node) -> ir.Value | None:
     """What lies behind the DequantizeLinear of its weight."""
     index = weight_index(node)
     value = node.inputs[index] if len(node.inputs) > index else None
-    maker = None if value is None else value.producer()
-    return None if maker is None or maker.op_type != "DequantizeLinear" else maker.inputs[0]
+    return graph.stored(value)
 
 
 def _keeps(node: ir.Node, array: np.ndarray, quant: Quant, *, dynamic: bool) -> Literal["float", "folded", "hybrid"]:

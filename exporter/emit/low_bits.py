@@ -223,7 +223,7 @@ def _matmul_integer(writing: _Writing, weight: _Weight, node: ir.Node) -> None:
 def _behind(writing: _Writing, value: ir.Value | None) -> _Weight | None:
     """The planned weight that this DequantizeLinear makes."""
     maker = None if value is None else value.producer()
-    stored = None if maker is None or maker.op_type != "DequantizeLinear" else maker.inputs[0]
+    stored = graph.stored(value)
     array, name = graph.constant(stored), "" if stored is None else (stored.name or "").removesuffix("_quantized")
     tensor = writing.plan.tensors.get(name)
     if maker is None or array is None or tensor is None or tensor.qparams is None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from exporter import graph
 from exporter.ops.expansion import Expansion, Operand
 from exporter.ops.op import STORED, Float, Op
 
@@ -115,7 +116,7 @@ def _product(e: Expansion, a: _Term, b: _Term, keep: set[str], sizes: dict[str, 
     if not inner:
         return _spread(e, a, b)
     batch = [x for x in both if x in keep]
-    if not batch and e.is_constant(a.value) and not e.is_constant(b.value):
+    if not batch and graph.is_constant(a.value) and not graph.is_constant(b.value):
         a, b = b, a  # the constant matrix on the right is FULLY_CONNECTED
     rows, columns = ([x for x in t.axes if x not in both] for t in (a, b))
     merged = len(batch) > _MOST_BATCHES

@@ -72,12 +72,6 @@ class Expansion:
         """Array of a constant input; None when absent or computed."""
         return graph.constant(self.node.inputs[index]) if self.has(index) else None
 
-    def is_constant(self, value: ir.Value) -> bool:
-        """A constant, or one behind a DequantizeLinear?"""
-        node = value.producer()
-        inner = node.inputs[0] if node is not None and node.op_type == "DequantizeLinear" else value
-        return graph.constant(inner) is not None
-
     def static(self, index: int, name: str, default: Any = None) -> Any:
         """A constant input as Python numbers, or ``default`` when absent; refused when computed."""
         if not self.has(index):

@@ -61,9 +61,9 @@ def gemm_by_parts(e: Expansion) -> None:
     across, down = e.attr("transA", 0), e.attr("transB", 0)
     columns = e.shape(1)[0 if down else 1]
     bias = e.const(2) if e.has(2) else np.zeros(1, np.float32)
-    column = bias is None and e.has(2) and e.is_constant(e.input(2))  # int32 behind a DequantizeLinear
+    column = bias is None and e.has(2) and graph.is_constant(e.input(2))  # int32 behind a DequantizeLinear
     column = column or (bias is not None and bias.shape in {(), (1,), (1, 1), (columns,), (1, columns)})
-    if e.is_constant(e.input(1)) and column and not across:
+    if graph.is_constant(e.input(1)) and column and not across:
         return
     operands = [
         e.op("Transpose", e.input(i), perm=(1, 0)) if turn else e.input(i) for i, turn in ((0, across), (1, down))
@@ -72,15 +72,6 @@ def gemm_by_parts(e: Expansion) -> None:
     if e.has(2) and beta != 0.0:
         result = e.op("Add", result, e.scaled(e.input(2), beta))
     e.finish(result)
-
-
-def _is_constant(value: ir.Value | None) -> bool:
-    """A constant, or a dequantized one?"""
-    if value is None:
-        return False
-    node = value.producer()
-    inner = node.inputs[0] if node is not None and node.op_type == "DequantizeLinear" else value
-    return graph.constant(inner) is not None
 
 
 def _other_axis(quant: Quant | None) -> Quant | None:
@@ -205,7 +196,7 @@ def _matmul_int8(node: ir.Node) -> bool:
         return False
     maker = node.inputs[1].producer() if node.inputs[1] is not None else None
     scale = graph.constant(maker.inputs[1]) if maker is not None and maker.op_type == "DequantizeLinear" else None
-    constant = _is_constant(node.inputs[1]) and ranks[1] == 2
+    constant = graph.is_constant(node.inputs[1]) and ranks[1] == 2
     return constant or ((scale is None or scale.size == 1) and max(ranks) <= _HIGHEST_RANK)
 
 
