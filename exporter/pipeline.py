@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,8 @@ from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import emit_tflite, refuse_unknown
 from exporter.errors import MissingError, RecipeError
 from exporter.explaining import causes, shares
-from exporter.inspection import by_use, inspect_file
+from exporter.graph import node_name
+from exporter.inspection import WeightUse, by_use, inspect_file
 from exporter.linting import Finding, lint
 from exporter.lm.checkpoint import is_checkpoint
 from exporter.loading import Parity
@@ -42,6 +43,7 @@ _GOLDEN = 16
 _CERTIFIED = 64  # samples through both whole artifacts
 _EXPLAINED = 0.3  # points of the metric that may be lost without asking why
 _SHARED, _BATCH = 128, 16  # samples that each layer's share is measured on
+_ALL_FLOAT = "the recipe asks for a float model"
 _DRAWN = 6  # tensors whose histograms are kept for the report
 
 
@@ -50,9 +52,10 @@ class Outcome:
     """A checked bundle, the checker's verdict, the float difference to torch, which nodes run in float, and what is
     wrong with the calibration data.
 
-    training  how each training went
-    pruning   what was removed
-    no_gains  widths that buy no speed on the recipe's targets
+    training       how each training went
+    pruning        what was removed
+    no_gains       widths that buy no speed on the recipe's targets
+    float_weights  by artifact: weights with integers in the plan that lie in its file as float32 numbers
     """
 
     bundle: bundles.Bundle
@@ -64,6 +67,7 @@ class Outcome:
     training: tuple[History, ...] = ()
     pruning: Pruning | None = None
     no_gains: Sequence[worth.NoGain] = ()
+    float_weights: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def quiet(stage: str, done: int, total: int | None) -> None:
@@ -132,17 +136,22 @@ def build(recipe: Recipe, subject: Subject, *, out: Path, progress: Progress = q
     bundle = packing.pack(out, recipe, inputs, artifacts, golden, evaluation, model, plan)
     no_gains: list[worth.NoGain] = []
     analysis: dict[str, Any] = {}
+    uses = _weight_uses(bundle) if proofs else {}
     if proofs:
         devices = [targets.get_target(name, subject.base) for name in recipe.targets.names]
         no_gains = worth.no_gains(found.model, plan, devices, recipe.targets.runtimes)
-        analysis = _analyse(bundle, found, samples or golden, subject.parity, faults, histories, slim.facts, no_gains)
+        analysis = _analyse(
+            bundle, found, samples or golden, subject.parity, faults, histories, slim.facts, no_gains, uses
+        )
     if proofs and {"onnxruntime", "tflite"} <= set(files) and plan.tensors:
         parity.certify(bundle.path, samples=_CERTIFIED, others=False, progress=progress)
     result = check(bundle.path, progress=progress)
     if proofs and plan.tensors and _lost(result):
         _explain(bundle, found, recipe, subject, analysis, progress)
     report = _report(bundle.path, progress) if proofs else None
-    return Outcome(bundle, result, subject.parity, plan.float_nodes, report, faults, histories, slim.facts, no_gains)
+    in_float = plan.float_nodes if integer else dict.fromkeys(map(node_name, model.graph), _ALL_FLOAT)
+    wide = {name: kept for name, some in uses.items() if (kept := _kept_wide(some, plan))}
+    return Outcome(bundle, result, subject.parity, in_float, report, faults, histories, slim.facts, no_gains, wide)
 
 
 def _run_language(recipe: Recipe, base: Path, out: Path, progress: Progress) -> Outcome:
@@ -225,6 +234,7 @@ def _analyse(
     trained: Sequence[History],
     pruning: Pruning | None,
     no_gains: Sequence[worth.NoGain],
+    uses: Mapping[str, Sequence[WeightUse]],
 ) -> dict[str, Any]:
     """analysis.json: findings of the linter, each layer's error, the worst tensors' histograms, parity with torch,
     what was pruned, how training went, widths that buy no speed."""
@@ -238,7 +248,20 @@ def _analyse(
         "layers": [asdict(layer) for layer in layers],
         "histograms": [packing.histogram(layer.value, found.stats[layer.value], plan) for layer in worst],
         "parity": None if parity is None else asdict(parity),
-        "weights": _weight_uses(bundle),
+        "weights": {
+            name: [
+                {
+                    "stored": u[0].stored,
+                    "runs": u[0].runs,
+                    "label": u[0].label,
+                    "op": u[0].op,
+                    "weights": len(u),
+                    "values": sum(w.count for w in u),
+                }
+                for u in by_use(some)
+            ]
+            for name, some in uses.items()
+        },
         "pruning": None if pruning is None else asdict(pruning),
         "training": [asdict(history) for history in trained],
         "no_gains": [worth.to_dict(each) for each in no_gains],
@@ -279,18 +302,20 @@ def _explain(
     bundles.add_result(bundle.path, "analysis.json", body)
 
 
-def _weight_uses(bundle: bundles.Bundle) -> dict[str, list[dict[str, Any]]]:
-    """By candidate: how weights lie in its file and run in the runtime that has loaded it, equal ones counted."""
-    found = {}
+def _weight_uses(bundle: bundles.Bundle) -> dict[str, Sequence[WeightUse]]:
+    """By candidate: how weights lie in its file and run in the runtime that has loaded it."""
+    found: dict[str, Sequence[WeightUse]] = {}
     for artifact in bundle.manifest["artifacts"]:
         kernels = inspect_file(bundle.path / artifact["path"]).kernels if artifact["role"] == "candidate" else None
         if kernels is not None and kernels.weights:
-            found[str(artifact["name"])] = [
-                {"stored": u[0].stored, "runs": u[0].runs, "label": u[0].label, "op": u[0].op, "weights": len(u),
-                 "values": sum(w.count for w in u)}
-                for u in by_use(kernels.weights)
-            ]  # fmt: skip
+            found[str(artifact["name"])] = kernels.weights
     return found
+
+
+def _kept_wide(uses: Sequence[WeightUse], plan: Plan) -> list[str]:
+    """Weights with integers in the plan for which the file has float32 numbers: the runtime has no kernel for them."""
+    planned = {name for name, tensor in plan.tensors.items() if tensor.role == "weight" and tensor.qparams is not None}
+    return [use.name for use in uses if use.stored == 32 and use.name in planned]
 
 
 def _report(path: Path, progress: Progress) -> Path | None:

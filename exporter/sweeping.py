@@ -89,13 +89,14 @@ def sweep(
     grains: Sequence[int | str] = groups or [recipe.quantize.granularity]
     names = rounders or [recipe.quantize.rounder]
     settings = [(width, grain, name) for name in names for grain in grains for width in widths]
+    wanted = [with_overrides(recipe, _changes(setting)) for setting in settings]  # all are looked at before the first
     points: list[Point] = []
     whole: dict[str, Any] = {}
-    for done, setting in enumerate(settings):
+    for done, (setting, one) in enumerate(zip(settings, wanted, strict=True)):
         progress("sweep", done, len(settings))
         key = list(setting)
         if key not in journal:
-            journal.add(key, _measured(recipe, subject, setting))
+            journal.add(key, _measured(one, subject, setting[0]))
         artifacts = journal[key]
         whole = whole or artifacts["float"]
         points += [Point(*setting, name, **facts) for name, facts in artifacts.items() if name != "float"]
@@ -104,11 +105,14 @@ def sweep(
     return found
 
 
-def _measured(recipe: Recipe, subject: Subject, setting: tuple[str, int | str, str]) -> dict[str, Any]:
-    width, group, rounder = setting
-    changes = {"quantize.weights": width, "quantize.granularity": group, "quantize.rounder": rounder, "gates": None}
+def _changes(setting: tuple[str, int | str, str]) -> dict[str, Any]:
+    keys = "quantize.weights", "quantize.granularity", "quantize.rounder"
+    return {**dict(zip(keys, setting, strict=True)), "gates": None}
+
+
+def _measured(recipe: Recipe, subject: Subject, width: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
-        made = pipeline.build(with_overrides(recipe, changes), subject, out=Path(scratch) / "bundle", proofs=False)
+        made = pipeline.build(recipe, subject, out=Path(scratch) / "bundle", proofs=False)
     found = {}
     for name, facts in made.check["artifacts"].items():
         if facts.get("errors"):

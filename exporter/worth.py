@@ -49,13 +49,24 @@ class NoGain:
         return f"{self.weight_bits}-bit weights, {read} activations"
 
     @property
-    def reason(self) -> str:
-        """What it is no faster than, and what was measured."""
+    def verdict(self) -> str:
+        """What it is no faster than, and how fast it is."""
         if self.measured is None:
             return f"slower than float: on a CPU {_WITHOUT[self.runtime]}"
-        wider = "float" if self.weight_bits >= 8 else "8 bits"
-        how = "instructions, in emulation" if self.measured.source == "instructions" else self.measured.source
-        return f"no faster than {wider}: {self.measured.speed:.2f}x the speed of float ({how})"
+        wider, speed = "float" if self.weight_bits >= 8 else "8 bits", f"{self.measured.speed:.2f}x"
+        return f"no faster than {wider} ({speed if wider == 'float' else f'{speed} float'})"
+
+    @property
+    def source(self) -> str:
+        """How that was measured, and on what; empty where nobody did."""
+        if self.measured is None:
+            return ""
+        return "instructions, in emulation" if self.measured.source == "instructions" else self.measured.source
+
+    @property
+    def reason(self) -> str:
+        """Both."""
+        return f"{self.verdict}; {self.source}" if self.source else self.verdict
 
 
 def no_gains(model: ir.Model, plan: Plan, targets: Iterable[Target], runtimes: Sequence[str]) -> list[NoGain]:

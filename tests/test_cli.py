@@ -34,6 +34,7 @@ from exporter.errors import KbitError
         (["convert", "none.onnx", "--to", "tflit", "--out", "x"], "unknown format 'tflit'"),
         (["convert", "none.onnx", "--to", "onnx", "--out", "x", "--channels-last"], "channels_last is for TFLite"),
         (["targets", "nonesuch"], "nonesuch"),
+        (["lint", "none.toml"], "cannot read the recipe 'none.toml'"),
         (["check", "none"], "none"),
         (["report", "none"], "none"),
     ],
@@ -61,6 +62,18 @@ def test_help_says_what_a_key_takes(capfd: pytest.CaptureFixture[str], monkeypat
         ("--seed", "INTEGER"),
     ):
         assert any(flag in line and words in line for line in lines), flag
+
+
+def test_no_help_text_is_taken_for_markup(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The help page would swallow [tags] and turn :M: into a letter in a circle."""
+    import typer.main
+
+    monkeypatch.setenv("COLUMNS", "1000")
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        assert main([name, "--help"]) == 0
+        shown = capfd.readouterr().out
+        for text in (getattr(parameter, "help", None) for parameter in command.params):
+            assert (text or "") in shown, name
 
 
 def test_help_and_version(capfd: pytest.CaptureFixture[str]) -> None:
@@ -234,7 +247,29 @@ def test_torch_prints_nothing_of_its_own(
     assert main([*words, "--out", "out", "--json"]) == 0
     out, err = capfd.readouterr()
     assert err == ""
-    assert json.loads(out)["parity"]["max_abs"] < 1e-5
+    found = json.loads(out)
+    assert found["parity"]["max_abs"] < 1e-5
+    assert set(found["float_nodes"].values()) == {"the recipe asks for a float model"}
+
+
+def test_nothing_to_lint_is_no_clean_bill(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "recipe.toml").write_text('[model]\nsource = "m.onnx"\n[data]\nevaluation = "e.npz"\n', "utf-8")
+    assert main(["lint", str(tmp_path / "recipe.toml")]) == 2
+    assert "data.calibration is missing" in capfd.readouterr().err
+
+
+def test_weights_that_a_runtime_cannot_hold_are_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """TFLite has no groups of a codebook; its file is as large as float, and the export says why."""
+    weight = numpy_helper.from_array(np.random.default_rng(0).standard_normal((64, 32)).astype(np.float32), "w")
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", s]) for n, s in (("x", 64), ("y", 32)))
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "net", [x], [y], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    words = ["export", str(tmp_path / "m.onnx"), "--out", str(tmp_path / "out"), "--weights", "nf4"]
+    assert main([*words, "--activations", "float", "--granularity", "32"]) == 0
+    out, err = capfd.readouterr()
+    assert "tflite keeps 1 weight of the plan as float32 numbers" in out
+    assert "onnxruntime keeps" not in out
+    assert err == ""
 
 
 @pytest.mark.parametrize("suffix", ["tflite", "onnx"])

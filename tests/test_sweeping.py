@@ -67,6 +67,15 @@ def test_figures_of_changed_data_are_not_reused(
     assert "is of another recipe or other data; name another folder" in capfd.readouterr().err
 
 
+def test_a_mistake_in_the_last_setting_is_said_before_the_first_is_measured(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["sweep", str(folder / "recipe.toml"), "--out", str(folder / "typo"), "--bits", "8"]
+    assert main([*words, "--rounder", "nearest,gtpq"]) == 2
+    assert "did you mean 'gptq'?" in capfd.readouterr().err
+    assert len((folder / "typo" / "journal.jsonl").read_text("utf-8").splitlines()) == 1, "its heading alone"
+
+
 @pytest.mark.parametrize(
     ("text", "widths"),
     [

@@ -14,7 +14,7 @@ __all__ = ["law"]
 
 
 def law(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="with a [law] table: members, bits, groups")],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="with a law table: members, bits, groups")],
     out: Results,
     workers: Workers = None,
     scheduler: Scheduler = None,

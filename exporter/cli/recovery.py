@@ -26,10 +26,13 @@ def lint(recipe: RecipeFile, json: Json = False) -> int:
     """Look at the calibration data before anything is quantized with them; the exit code is 1 for a finding."""
     from exporter import linting
     from exporter.cli import tables
+    from exporter.errors import RecipeError
     from exporter.recipe import read_recipe
     from exporter.subject import open_subject
 
     wanted = read_recipe(recipe)
+    if wanted.data.calibration is None:
+        raise RecipeError(f"{recipe}: data.calibration is missing", "it names the samples to look at")
     with progress_bars() as progress:
         progress("load", 0, None)
         subject = open_subject(wanted, recipe.parent)

@@ -61,6 +61,7 @@ def outcome(found: Outcome) -> list[RenderableType]:
     parts += findings([dataclasses.asdict(each) for each in found.findings])
     wide = any(each.activation_bits == 16 for each in found.no_gains)
     parts += [] if wide and not found.float_nodes else float_nodes(found.float_nodes)
+    parts += float_weights(found.float_weights)
     parts += [*no_gains(found.no_gains), *verdict(found.check)]
     parts.append(f"bundle  {found.bundle.path}")
     return [*parts, *([f"report  {found.report}"] if found.report else [])]
@@ -78,6 +79,7 @@ def outcome_json(found: Outcome) -> dict[str, Any]:
         "pruning": None if found.pruning is None else dataclasses.asdict(found.pruning),
         "training": [dataclasses.asdict(history) for history in found.training],
         "no_gains": [worth.to_dict(each) for each in found.no_gains],
+        "float_weights": {name: list(kept) for name, kept in found.float_weights.items()},
     }
 
 
@@ -211,14 +213,25 @@ def float_nodes(nodes: Mapping[str, str]) -> list[RenderableType]:
     return [table]
 
 
+def float_weights(found: Mapping[str, Sequence[str]]) -> list[RenderableType]:
+    """One line for each artifact that keeps planned weights as float numbers."""
+    lines: list[RenderableType] = []
+    for artifact, names in found.items():
+        shown = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
+        many = f"{len(names)} weight{'' if len(names) == 1 else 's'}"
+        lines.append(f"{artifact} keeps {many} of the plan as float32 numbers, having no kernel for the form: {shown}")
+    return lines
+
+
 def no_gains(found: Sequence[NoGain]) -> list[RenderableType]:
     """Widths that were measured to buy no speed on the targets."""
     if not found:
         return []
     table = _table("buys no speed on", "runtime", "operator", "nodes", "width", "measured", right=("nodes",))
     for each in found:
-        table.add_row(each.target, each.runtime, each.op, str(len(each.nodes)), each.width, each.reason)
-    return [table]
+        table.add_row(each.target, each.runtime, each.op, str(len(each.nodes)), each.width, each.verdict)
+    sources = ", ".join(sorted({each.source for each in found} - {""}))
+    return [table, *([f"measured: {sources}"] if sources else [])]
 
 
 def certificate(found: Certificate) -> list[RenderableType]:

@@ -18,6 +18,8 @@ from targets.agent import preprocess as agent
 
 __all__ = ["Dataset", "check_labels", "fixed_batch", "open_dataset"]
 
+_HASHED = 64  # samples at a time
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
@@ -52,6 +54,14 @@ class Dataset:
     def raw(self, count: int | None = None) -> dict[str, npt.NDArray[Any]]:
         """The drawn samples, or the first ``count`` of them, before preprocessing, by input name."""
         return {name: self._raw.take(name, self._index[:count]) for name in self._inputs}
+
+    def print_into(self, digest: Any) -> None:
+        """Give every sample, as the model gets it, and the labels to a hash of hashlib."""
+        for batch in self.batches(_HASHED):
+            for name, array in batch.items():
+                digest.update(f"{name} {array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+        if self.labels is not None:
+            digest.update(str(self.labels.tolist()).encode())
 
     def _ready(self, name: str, index: npt.NDArray[np.int64], start: int) -> npt.NDArray[Any]:
         spec, raw = self._inputs[name], self._raw.take(name, index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -89,10 +89,11 @@ def finetune(
         objective = Objective.of(teacher, metric, wishes, labelled=data.labels is not None)
         network = Network(model, rounded, masks or {})
         run = _Run(network, objective, samples, wishes, metric)
-        state = saved.State.fresh(_print_of(model, rounded, data, wishes, seed))
+        state = saved.State.fresh("")
         if checkpoint is not None:
             refuse_unwritable(checkpoint.parent, folder=True)
-            state = saved.read(checkpoint, state)
+            print_ = _print_of((model, teacher), rounded, data, wishes, masks or {}, f"{metric} {seed}")
+            state = saved.read(checkpoint, saved.State.fresh(print_))
         run.restore(state)
         total = wishes.epochs * samples.steps()
         while len(run.history) <= wishes.epochs and not run.is_over():
@@ -240,12 +241,23 @@ def _measured(network: Network, evaluation: Dataset | None, metric: str, wishes:
     return float(score(metric, np.concatenate(rows), evaluation.labels))
 
 
-def _print_of(model: ir.Model, rounded: Rounded, data: Dataset, wishes: Finetune, seed: int) -> str:
-    """Of everything that decides how training goes."""
-    found = hashlib.sha256(ir.to_proto(model).SerializeToString(deterministic=True))
+def _print_of(
+    models: Sequence[ir.Model],
+    rounded: Rounded,
+    data: Dataset,
+    wishes: Finetune,
+    masks: Mapping[str, npt.NDArray[np.bool_]],
+    rest: str,
+) -> str:
+    """Of everything that decides how training goes: the samples themselves, too."""
+    found = hashlib.sha256(f"{rest} {torch.__version__}".encode())
+    for model in models:
+        found.update(ir.to_proto(model).SerializeToString(deterministic=True))
     found.update(rounded.plan.to_json().encode())
-    for name in sorted(rounded.integers):
-        found.update(name.encode() + rounded.integers[name].tobytes())
-    asked = {name: value for name, value in to_dict(wishes).items() if name != "checkpoint"}
-    found.update(f"{sorted(asked.items())} {data.where} {data.count} {seed} {torch.__version__}".encode())
+    for arrays in (rounded.integers, rounded.biases, masks):
+        for name in sorted(arrays):
+            found.update(name.encode() + arrays[name].tobytes())
+    asked = {name: value for name, value in to_dict(wishes).items() if name not in {"checkpoint", "data"}}
+    found.update(str(sorted(asked.items())).encode())
+    data.print_into(found)
     return found.hexdigest()

@@ -11,15 +11,20 @@ import onnx_ir as ir
 
 from exporter import graph
 from exporter.emit.tflite import read_tflite
+from exporter.emit.unpack import read_packed
 from exporter.inspection.types import WeightUse
 from exporter.reference import native_silence
 
 __all__ = ["onnx_weights", "tflite_weights"]
 
 _LEAST = 64  # values: below, it is a scale or a table of shapes
-_SUFFIX = re.compile(r"_(dequantized|quantized|float|(dynamic|table)_integers|(nbits|table)_(bytes|rows))$")
+_SUFFIX = re.compile(
+    r"_(dequantized|quantized|float|float32(/float16)?|(dynamic|table)_integers|(nbits|table)_(bytes|rows))$"
+)
 _RECURRENT = frozenset({"RNN", "GRU", "LSTM", "DynamicQuantizeLSTM"})
 _LOOKS = frozenset({"Gather", "GatherBlockQuantized"})
+_LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})  # a float constant of another operator is no weight
+_TFLITE_LAYERS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL"})
 
 
 def onnx_weights(file: ir.Model, loaded: ir.Model) -> tuple[WeightUse, ...]:
@@ -61,31 +66,39 @@ def _onnx_use(
 ) -> WeightUse | None:
     narrow = [v for v in roots if v.dtype is not None and v.dtype.bitwidth <= 16]  # beside its scales and shapes
     root = max(narrow or roots, key=lambda v: 0 if v.const_value is None else v.const_value.nbytes)
-    if root.const_value is None or root.dtype == ir.DataType.FLOAT:
+    if root.const_value is None or (root.dtype == ir.DataType.FLOAT and node.op_type not in _LAYERS):
         return None
     inner, maker = value, value.producer()
     while maker is not None and maker.op_type == "DequantizeLinear" and maker.inputs[0] is not None:
         inner = maker.inputs[0]
         maker = inner.producer()
     name = _SUFFIX.sub("", value.name or "")
+    if root.dtype == ir.DataType.FLOAT:
+        return _use_of(name, root, _count(root), 32, node.op_type)
     held = ready.get(value.name) or ready.get(inner.name) or _renamed(inner.name, ready)
     if held is None or held.shape is None:  # reordered for a float kernel, under a name of its own
-        count = int(np.prod(inner.shape.numpy())) if inner.shape is not None else 0
-        return None if count < _LEAST else WeightUse(name, _stored(root, count), 32, node.op_type, count)
+        return _use_of(name, root, _count(root), 32, node.op_type)
     op = next(iter(graph.consumers(held)), None)
     bits = _bits_of(op)
     count = int(np.prod(held.shape.numpy())) * 8 // (bits or 8)
-    if count < _LEAST:
-        return None
     runs = bits or int(held.dtype.bitwidth if held.dtype is not None else 0)
     if op is not None and op.op_type == "DequantizeLinear":
         runs = 32  # dequantized in every run
-    return WeightUse(name, _stored(root, count), runs, op.op_type if op is not None else "", count)
+    return _use_of(name, root, count, runs, op.op_type if op is not None else "")
 
 
-def _stored(root: ir.Value, count: int) -> int:
+def _use_of(name: str, root: ir.Value, count: int, runs: int, op: str) -> WeightUse | None:
+    if count < _LEAST:
+        return None
     assert root.const_value is not None
-    return round(root.const_value.nbytes * 8 / count)
+    return WeightUse(name, round(root.const_value.nbytes * 8 / count), runs, op, count)
+
+
+def _count(root: ir.Value) -> int:
+    """Values in an initializer; a shipped file tells no shape of what it unpacks to."""
+    packed = next((node for node in graph.consumers(root) if read_packed(node) is not None), None)
+    shape = root.shape.numpy() if packed is None and root.shape is not None else ()
+    return int(np.prod(packed.attributes["shape"].as_ints() if packed is not None else shape))
 
 
 def _renamed(name: str | None, ready: Mapping[str | None, ir.Value]) -> ir.Value | None:
@@ -110,11 +123,14 @@ def tflite_weights(path: Path) -> tuple[WeightUse, ...]:
         if len(operator.inputs) <= index or operator.inputs[index] < 0:
             continue
         tensor = subgraph.tensors[operator.inputs[index]]
-        if (
-            tensor.data is None
-            or (not tensor.scale.size and not tensor.dtype.startswith("int4"))
-            or tensor.data.size < _LEAST
-        ):
+        if tensor.data is None or tensor.data.size < _LEAST:
+            continue
+        name = _SUFFIX.sub("", tensor.name)
+        if tensor.dtype == "float32" and operator.code in _TFLITE_LAYERS:
+            found.setdefault(tensor.name, WeightUse(name, 32, 32, operator.code, int(tensor.data.size)))
+        if tensor.dtype == "float16" and operator.code == "DEQUANTIZE":
+            found.setdefault(tensor.name, WeightUse(name, 16, 32, operator.code, int(tensor.data.size)))
+        if not tensor.scale.size and not tensor.dtype.startswith("int4"):
             continue
         if tensor.dtype not in {"int8", "int4", "int2"}:
             continue
@@ -126,7 +142,7 @@ def tflite_weights(path: Path) -> tuple[WeightUse, ...]:
             # XNNPACK takes the bodies of loops, too; the interpreter tells of none
             in_loop = bool(taken) and subgraph is not file.subgraphs[0]
             runs = stored if in_loop or operator.inputs[index] in taken else 8
-        use = WeightUse(_SUFFIX.sub("", tensor.name), stored, runs, operator.code, int(tensor.data.size))
+        use = WeightUse(name, stored, runs, operator.code, int(tensor.data.size))
         found.setdefault(tensor.name, use)
     return tuple(found.values())
 

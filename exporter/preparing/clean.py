@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 __all__ = ["clean"]
+
+# a constant that is an output stays where it is; the pass warns of each
+logging.getLogger(passes.DeduplicateInitializersPass.__module__).setLevel(logging.ERROR)
 
 
 def clean(model: ir.Model) -> None:

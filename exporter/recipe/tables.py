@@ -189,7 +189,7 @@ class Prune(Table, frozen=True):
         Annotated[
             Literal["channels", "magnitude", "1:2", "2:4", "1:4", "4:8"],
             _says(
-                "channels: removed; magnitude: single weights set to 0; N:M: all but N of M in a row", argument="prune"
+                "channels: removed; magnitude: single weights set to 0; N:M, all but N of M in a row", argument="prune"
             ),
         ]
         | None

@@ -105,6 +105,8 @@ def test_a_killed_run_goes_on_and_ends_the_same(
     assert resumed[1] == whole[1]
     with pytest.raises(DataError, match="another model, data set or recipe"):
         trained(start, Finetune(data="train", epochs=4, batch_size=32), checkpoint=place)
+    with pytest.raises(DataError, match="another model, data set or recipe"):
+        trained(start, data=images(200, 9), checkpoint=place)  # as many samples from the same place, but others
     place.write_bytes(b"no checkpoint")
     with pytest.raises(DataError, match="is not a checkpoint"):
         trained(start, checkpoint=place)

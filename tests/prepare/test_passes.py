@@ -316,3 +316,10 @@ def test_unknown_pass():
     model = model_of("main (float[4] x) => (float[4] y) { y = Relu(x) }")
     with pytest.raises(RecipeError, match="unknown pass 'fuze'"):
         prepare(model, ["fuze"])
+
+
+def test_a_constant_that_is_an_output_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    model = model_of("main (float[N,4] x) => (float[N,4] y, float[4] k) { y = Add(x, k) }", k=noise(4))
+    found = prepare(model, INT8_PASSES)
+    assert [value.name for value in found.graph.outputs] == ["y", "k"]
+    assert caplog.text == ""
