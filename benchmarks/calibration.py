@@ -41,6 +41,7 @@ THEIRS = ("MinMax", "Entropy", "Percentile")
 
 
 def ours(observer: str, model: Path, samples: Path, count: int, out: Path) -> Callable[[], dict[str, float]]:
+    """Work to be timed: kbit writes the int8 file from ``count`` images; gives seconds by part."""
     import onnx_ir as ir
 
     from exporter.calibration import OBSERVERS, calibrate
@@ -71,6 +72,7 @@ def ours(observer: str, model: Path, samples: Path, count: int, out: Path) -> Ca
 
 
 def theirs(method: str, model: Path, samples: Path, count: int, out: Path) -> Callable[[], dict[str, float]]:
+    """The same with quantize_static of onnxruntime, by one of its calibration methods; it gives no parts."""
     from onnxruntime.quantization import (
         CalibrationDataReader,
         CalibrationMethod,
@@ -135,6 +137,7 @@ def prepare_files(folder: Path, counts: list[int]) -> None:
 
 
 def measure(folder: Path, name: str, count: int) -> dict[str, float]:
+    """One run in a process of its own: seconds of the whole and of each part, peak memory in MB."""
     command = [sys.executable, "-m", "benchmarks.calibration", "--one", name]
     command += ["--folder", str(folder), "--counts", str(count)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
@@ -143,6 +146,7 @@ def measure(folder: Path, name: str, count: int) -> dict[str, float]:
 
 
 def main() -> None:
+    """Medians over the rounds for each tool and count: seconds, peak in MB, and its growth from the first count."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--counts", type=int, nargs="+", default=[512, 4096])
     parser.add_argument("--rounds", type=int, default=3)

@@ -76,6 +76,7 @@ def run(command: list[str], limit: int) -> dict[str, float]:
 
 
 def main() -> None:
+    """For each net and tool: median seconds, peak memory in MB, and both over those of litert-torch."""
     from benchmarks.peers import litert, onnx2tf
 
     parser = argparse.ArgumentParser()

@@ -30,6 +30,7 @@ _KINDS = {  # drift over a launch, step of a random walk, share of spikes of 3x,
 
 
 def counts(bundles: list[str]) -> str:
+    """Of each bundle and emulated board, by artifact: instructions of one sample, in millions and over float."""
     rows = []
     for bundle in bundles:
         for board in BOARDS:
@@ -57,6 +58,7 @@ def launches(rng: np.random.Generator, kind: tuple[float, ...], count: int = 5, 
 
 
 def coverage() -> str:
+    """How often the interval of kbit bench holds the truth in 100 synthetic runs, and its median half width in %."""
     rows = []
     for name, kind in _KINDS.items():
         truth = np.median(np.concatenate([launches(np.random.default_rng(10_000 + i), kind) for i in range(200)]))

@@ -50,6 +50,7 @@ def recipe(net: str, **keys: Any) -> Recipe:
 
 
 def row(outcome: Outcome, weights: str, minutes: float) -> list[str]:
+    """Epochs, metric as trained and of each file in points, equal answers of both files in %, and minutes."""
     history, check = outcome.training[-1], outcome.check
     facts: Mapping[str, Any] = check["artifacts"]
     runtimes = [f"{facts[name]['metric']:.2f}" for name in ("onnxruntime", "tflite", "float")]
@@ -59,6 +60,7 @@ def row(outcome: Outcome, weights: str, minutes: float) -> list[str]:
 
 
 def main() -> None:
+    """One network, trained anew at each width."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", nargs="*", default=["int4", "int3", "int2"])
     parser.add_argument("--net", choices=list(CHECKPOINTS), default="resnet20")

@@ -49,6 +49,7 @@ _PIECES = (1, 7, 16, 8)
 
 
 def text(checkpoints: list[Path]) -> None:
+    """Greedy tokens that are torch's, and how far logits of a prompt read in pieces are from those read at once."""
     print(machine("torch", "transformers", "onnxruntime", "ai-edge-litert"), "\n")
     head = ["model", "float file", "greedy tokens as torch's", "prompt in 4 pieces, relative difference"]
     print(table(head, [row for checkpoint in checkpoints for row in _text(checkpoint)]))
@@ -89,6 +90,7 @@ def _text(checkpoint: Path) -> list[list[str]]:
 
 
 def make(checkpoint: Path, train: Path, test: Path, out: Path) -> None:
+    """A bundle for each row, where it is not there yet."""
     out.mkdir(parents=True, exist_ok=True)
     data = {"calibration": str(train.resolve()), "evaluation": str(test.resolve())}
     for name, keys in ROWS.items():
@@ -120,6 +122,7 @@ def speed(opened: dict[Row, Any], vocabulary: int, runs: int) -> dict[Row, tuple
 
 
 def figures(out: Path, runs: int) -> None:
+    """Of each file: bytes, perplexity, divergence from float in nats, ms to the first token, tokens a second."""
     opened: dict[Row, Any] = {}
     goods, sizes = {}, {}
     facts: dict[str, Any] = {}
@@ -150,6 +153,7 @@ def figures(out: Path, runs: int) -> None:
 
 
 def main() -> None:
+    """text, make or figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("text")

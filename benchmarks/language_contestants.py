@@ -25,6 +25,7 @@ Times = tuple[float, float]  # seconds to the first token, seconds for the rest
 
 
 def kbit(folder: Path, artifact: str) -> Callable[[int], Times]:
+    """An artifact of a bundle, by the decoder that travels with it."""
     from targets.agent.decoders import open_decoder
 
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
@@ -44,6 +45,7 @@ def kbit(folder: Path, artifact: str) -> Callable[[int], Times]:
 
 
 def genai(folder: Path) -> Callable[[int], Times]:
+    """A folder of onnxruntime-genai, greedy."""
     import onnxruntime_genai as og
 
     model = og.Model(str(folder))
@@ -123,6 +125,7 @@ def litert(path: Path) -> Callable[[int], Times]:
 
 
 def llama(path: Path) -> Callable[[int], Times]:
+    """A GGUF file in llama.cpp, through its server: a request for one token, then one for all."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -161,6 +164,7 @@ KINDS: dict[str, Callable[[Path], Callable[[int], Times]]] = {
 
 
 def main(kind: str, path: Path, written: int) -> None:
+    """Print the least of three runs as JSON: ms to the first token of the prompt, tokens a second after it."""
     run = KINDS[kind](path)
     run(8)
     pairs = [run(written) for _ in range(3)]

@@ -22,6 +22,7 @@ _NAMES = {
 
 
 def name_of(name: str) -> str:
+    """The GGUF name of a weight of a Llama checkpoint."""
     outer = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
     stem = name.removesuffix(".weight")
     if stem in outer:
@@ -31,11 +32,13 @@ def name_of(name: str) -> str:
 
 
 def turned(array: np.ndarray, heads: int) -> np.ndarray:
+    """Rows of a query or key matrix as llama.cpp rotates them: the two that turn together lie side by side."""
     rows, columns = array.shape
     return array.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
 def main(folder: Path, out: Path, kind: str) -> None:
+    """Write the GGUF file, its matrices of this kind."""
     config = json.loads((folder / "config.json").read_text("utf-8"))
     heads, pairs = config["num_attention_heads"], config["num_key_value_heads"]
     writer = gguf.GGUFWriter(out, "llama")

@@ -47,6 +47,7 @@ INT8 = {
 
 
 def checkpoint(folder: Path) -> None:
+    """A Llama of 27 million parameters with random weights, as a Hugging Face folder."""
     import torch
 
     from sample_apps.shakespeare import train as sample
@@ -58,6 +59,7 @@ def checkpoint(folder: Path) -> None:
 
 
 def ours(folder: Path, source: Path, weights: str) -> None:
+    """A bundle of it with weights of this width."""
     from exporter import language
     from exporter.recipe import with_arguments
 
@@ -75,6 +77,7 @@ def in_genai(folder: Path, bundle: Path) -> None:
 
 
 def genai(folder: Path, source: Path, precision: str) -> None:
+    """A folder by onnxruntime-genai's own builder at this precision, set to one thread."""
     words = [
         "-m",
         "onnxruntime_genai.models.builder",
@@ -96,6 +99,7 @@ def genai(folder: Path, source: Path, precision: str) -> None:
 
 
 def litert(folder: Path, source: Path, recipe: str) -> None:
+    """A TFLite file by litert-torch's own export, quantized by one of its recipes."""
     wanted = None if recipe == "float" else recipe
     code = (
         "from litert_torch.generative.export_hf import export\n"
@@ -106,6 +110,7 @@ def litert(folder: Path, source: Path, recipe: str) -> None:
 
 
 def make(out: Path) -> None:
+    """Every file that the tables need, where it is not there yet; what a peer cannot make is said and left out."""
     out.mkdir(parents=True, exist_ok=True)
     source = (out / "checkpoint").resolve()
     steps = {"checkpoint": lambda: checkpoint(source)}
@@ -131,6 +136,7 @@ def make(out: Path) -> None:
 
 
 def measured(kind: str, path: Path) -> dict[str, float] | None:
+    """One run of a file in a process of its own: tokens a second, ms to the first; None where it fails."""
     python = {"genai": peers.genai, "llama.cpp": peers.llama}.get(kind, lambda: Path(sys.executable))()
     command = [str(python), "-m", "benchmarks.language_contestants", kind, str(path.resolve())]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -143,6 +149,7 @@ def measured(kind: str, path: Path) -> dict[str, float] | None:
 
 
 def bytes_of(path: Path, kind: str) -> int:
+    """Size of what a row runs, weights beside it included."""
     if not kind.startswith("kbit"):
         return sum(file.stat().st_size for file in (path.glob("model.onnx*") if path.is_dir() else [path]))
     manifest = json.loads((path / "manifest.json").read_text("utf-8"))
@@ -151,6 +158,7 @@ def bytes_of(path: Path, kind: str) -> int:
 
 
 def figures(out: Path, rounds: int) -> None:
+    """For each width: bytes, tokens a second and ms to the first token of each file, medians over the rounds."""
     print(machine("onnxruntime", "ai-edge-litert"), "\n", flush=True)
     for title, rows in (("float", FLOAT), ("8 bits", INT8), ("4 bits, blocks of 32", INT4)):
         found: dict[str, list[dict[str, float]]] = {name: [] for name in rows}
@@ -177,6 +185,7 @@ def figures(out: Path, rounds: int) -> None:
 
 
 def main() -> None:
+    """make or figures."""
     command, out, *rest = sys.argv[1:]
     if command == "make":
         make(Path(out))

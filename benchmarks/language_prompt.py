@@ -22,6 +22,7 @@ _PROMPT, _RUNS = 64, 9
 
 
 def measured(folder: Path) -> list[list[str]]:
+    """Of each artifact: ms of the processor to the first token with the head everywhere, and at the last position."""
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     language = manifest["language_model"]
     prompt = np.random.default_rng(0).integers(0, language["vocabulary"], _PROMPT)
@@ -43,6 +44,7 @@ def measured(folder: Path) -> list[list[str]]:
 
 
 def main() -> None:
+    """One table over all bundles."""
     rows = [row for folder in sys.argv[1:] for row in measured(Path(folder))]
     print(machine("onnxruntime", "ai-edge-litert"), "\n")
     print(table(["parameters, vocabulary", "file", "all positions, ms", "last only, ms", "of it"], rows))

@@ -57,6 +57,7 @@ def convert(source: Path, out: Path) -> None:
 
 
 def main() -> None:
+    """Median seconds, MB a second, and peak memory in MB and over the size of the weights."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--gigabytes", type=float, default=1.0)
     parser.add_argument("--rounds", type=int, default=3)

@@ -85,6 +85,7 @@ def score(path: Path) -> float:
 
 
 def accuracy(nets: list[str], widths: list[str], folder: Path) -> None:
+    """Top-1 in % of both files at each width, their bytes, and seconds to make them."""
     rows = []
     for net in nets:
         raw = folder / "float.onnx"
@@ -106,6 +107,7 @@ def outputs(path: Path) -> np.ndarray:
 
 
 def rounders(nets: list[str], widths: list[str], folder: Path, chosen: list[str]) -> None:
+    """Top-1 in % of both files by rounder and width, divergence from float in nats, and seconds to make them."""
     rows = []
     for net in nets:
         raw = folder / f"{net}.onnx"
@@ -188,6 +190,7 @@ def _call(run: Any, image: Any) -> Any:
 
 
 def main() -> None:
+    """One of the four tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=["accuracy", "rounders", "latency", "activations"])
     parser.add_argument("--nets", nargs="+", choices=list(NETS))

@@ -71,6 +71,7 @@ class Result:
 
 @cache
 def corpus() -> tuple[Array, Array, npt.NDArray[np.float64]]:
+    """Token ids, masks and human scores of the sentence pairs."""
     folder = minilm_folder()
     assert folder is not None
     ids, mask, scores = sentences(WordPiece(folder / "vocab.txt"))
@@ -127,6 +128,7 @@ def judge(file: bytes, reference: npt.NDArray[np.float32], pairs: int) -> Result
 
 
 def main() -> None:
+    """Of each case: Spearman x 100, cosine to float, bytes of both files, and seconds to make them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     quick = [name for name, wishes in CASES.items() if wishes.activations != "int16"]  # TFLite: a second to a sentence
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=quick)

@@ -70,6 +70,7 @@ def peer_tflite(folder: Path) -> tuple[Path, dict[str, float]]:
 
 
 def accuracy(run: Callable[[Images], Images], images: Images, labels: npt.NDArray[np.uint8]) -> float:
+    """Top-1 in %, one image a run."""
     return float(100 * np.mean([run(x[None]).argmax() == y for x, y in zip(images, labels, strict=True)]))
 
 
@@ -85,6 +86,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def main(bundle: Path) -> None:
+    """Ours against theirs for each runtime: ms, their ratio in turns, top-1 in %, bytes."""
     manifest = json.loads((bundle / "manifest.json").read_text("utf-8"))
     places = {artifact["name"]: bundle / artifact["path"] for artifact in manifest["artifacts"]}
     test, labels = cifar10("cifar10_test2000.npz")

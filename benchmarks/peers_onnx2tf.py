@@ -18,6 +18,7 @@ from benchmarks.peak import peak_bytes
 
 
 def main() -> None:
+    """Print seconds without imports and peak memory as JSON."""
     source, out = Path(sys.argv[1]), Path(sys.argv[2]) / "onnx2tf"
     start = time.perf_counter()
     onnx2tf.convert(str(source), output_folder_path=str(out), non_verbose=True)

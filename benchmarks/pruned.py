@@ -124,6 +124,7 @@ def lots(out: Path) -> None:
 
 
 def main() -> None:
+    """Make the bundles, or measure those that are there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["make", "latency", "lots"])
     parser.add_argument("out", nargs="?", type=Path, default=Path("out/pruned"))

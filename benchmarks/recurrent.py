@@ -57,6 +57,7 @@ def row(net: str, name: str) -> list[str]:
 
 
 def main() -> None:
+    """Accuracy in %, bytes and ms of each net and kind of weights in both runtimes; trains what is missing."""
     for net, make in NETS.items():
         if not (HERE / "out" / net.lower() / "weights.pt").exists():
             train(make, HERE / "out" / net.lower())

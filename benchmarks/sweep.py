@@ -49,6 +49,7 @@ def transformer(out: Path, pairs: int) -> Recipe:
 
 
 def main() -> None:
+    """Metric, drop, bytes and median ms of each width and artifact."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("net", choices=["resnet20", "minilm"])
     parser.add_argument("out", nargs="?", type=Path, default=Path("out/sweep"))

@@ -33,6 +33,7 @@ def recipe() -> Recipe:
 
 
 def main() -> None:
+    """Drop after each step in points, what it won and what it costs in ms and bytes, and seconds it took."""
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "out/tune")
     wanted = recipe()
     found = tune(wanted, open_subject(wanted, RECIPE.parent), base=RECIPE.parent, out=out)

@@ -61,6 +61,7 @@ def runner(data: bytes, arrays: list[np.ndarray]) -> tuple[Callable[[], None], C
 
 
 def transposes(data: bytes) -> int:
+    """How many TRANSPOSE a file has."""
     return Counter(o.code for s in read_tflite(data).subgraphs for o in s.operators)["TRANSPOSE"]
 
 
@@ -100,6 +101,7 @@ def compare(name: str, folder: Path) -> list[list[object]]:
 
 
 def main(names: list[str]) -> None:
+    """For each net, float and int8: ms of both files and their ratio in turns, bytes, TRANSPOSE; then mean ratios."""
     names = names or list(CASES)
     with tempfile.TemporaryDirectory() as folder:
         said = theirs(names, Path(folder))

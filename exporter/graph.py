@@ -83,6 +83,7 @@ def consumers(value: ir.Value) -> list[ir.Node]:
 
 
 def is_graph_output(value: ir.Value) -> bool:
+    """Does the graph give it?"""
     return value.is_graph_output()
 
 

@@ -164,6 +164,14 @@ def test_every_file_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(tree) or not tree.body, f"{name(path)} has no docstring"
 
 
+@pytest.mark.parametrize("path", modules("benchmarks"), ids=name)
+def test_every_figure_says_what_it_is(path: Path) -> None:
+    """What a benchmark measures, and in which unit, stands with the function that measures it."""
+    public = [n for n in ast.parse(path.read_text("utf-8")).body if isinstance(n, ast.FunctionDef)]
+    silent = [n.name for n in public if not n.name.startswith("_") and n.name != "main" and not ast.get_docstring(n)]
+    assert not silent, f"{name(path)}: no docstring: {', '.join(silent)}"
+
+
 def test_sources_name_no_place_of_their_own() -> None:
     place = re.compile(r"/(work|home|Users|root)/\w|/tmp/venv")
     for path in modules("exporter") + modules("targets") + modules("sample_apps"):
