@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 
-from exporter.cli.tables import inspection as shown
+from exporter.cli.file_tables import inspection as shown
 from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import emit_tflite
 from exporter.inspection import inspect_file

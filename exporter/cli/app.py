@@ -216,13 +216,13 @@ def inspect(
 ) -> None:
     """Show inputs, outputs, operators, bytes, the scheme of each tensor and what runs in float."""
     from exporter import inspection
-    from exporter.cli import tables
+    from exporter.cli import file_tables
 
     found = inspection.inspect_file(path)
     if json:
         print_json(inspection.to_dict(found))
     else:
-        say(*tables.inspection(found))
+        say(*file_tables.inspection(found))
 
 
 @app.command()

@@ -1,21 +1,32 @@
-"""Latency, changes, findings and capabilities as tables and small drawings for the terminal."""
+"""Devices, latency, changes, findings and capabilities as tables and small drawings for the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.table import Table
+from exporter.cli.cells import empty_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from targets import Target
     from targets.capabilities import Capability
     from targets.doctor import Finding
     from targets.history import Change
 
-__all__ = ["bench", "capabilities", "changes", "chart", "findings", "interval_bar"]
+__all__ = [
+    "bench",
+    "capabilities",
+    "changes",
+    "chart",
+    "findings",
+    "interval_bar",
+    "target",
+    "target_facts",
+    "targets",
+]
 
 _WIDE = 32  # columns of an interval's drawing
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -30,7 +41,7 @@ def bench(result: Mapping[str, Any]) -> list[RenderableType]:
         artifacts = setting["artifacts"]
         top = max(facts["high"] for facts in artifacts.values())
         title = f"{setting['threads']} thread{'s' if setting['threads'] > 1 else ''}"
-        table = _table(
+        table = empty_table(
             title, "p50 ms, 95 % interval", f"0 … {top:.3g} ms", "p90", "p99", "load", "first run", "speed-up"
         )
         for name, facts in artifacts.items():
@@ -123,7 +134,7 @@ def _conditions(found: Mapping[str, Any]) -> str:
 
 def changes(then: Mapping[str, Any], now: Mapping[str, Any], found: Sequence[Change]) -> list[RenderableType]:
     """Then and now, side by side."""
-    table = _table("figure", "then", "now", "now / then", "verdict")
+    table = empty_table("figure", "then", "now", "now / then", "verdict")
     for change in found:
         verdict = "worse" if change.worse else "better" if change.better else "same within the noise"
         ratio = f"{change.ratio:.3f} ({change.low:.3f} to {change.high:.3f})"
@@ -149,7 +160,7 @@ def capabilities(rows: Sequence[Capability]) -> list[RenderableType]:
     """What each width buys against float; nothing where nothing was measured."""
     if not rows:
         return []
-    table = _table("op", "runtime", "weights", "activations", "speed against float", "", "buys speed")
+    table = empty_table("op", "runtime", "weights", "activations", "speed against float", "", "buys speed")
     top = max(row.speed for row in rows)
     for row in rows:
         read = "dynamic" if row.dynamic else str(row.activation_bits or "float")
@@ -160,12 +171,25 @@ def capabilities(rows: Sequence[Capability]) -> list[RenderableType]:
     return [table, f"measured: {', '.join(sorted({row.source for row in rows}))}"]
 
 
+def targets(found: Iterable[Target]) -> list[RenderableType]:
+    """One row a device."""
+    table = empty_table("target", "what", "cpu", "runtimes", "reached by")
+    for each in found:
+        reach = each.transport or "--on ssh://USER@HOST"
+        table.add_row(each.name, each.description, each.cpu, ", ".join(each.runtimes), reach)
+    return [table]
+
+
+def target(found: Target) -> list[RenderableType]:
+    """Everything that is known of one device."""
+    return [f"{key}  {value}" for key, value in target_facts(found).items()]
+
+
+def target_facts(found: Target) -> dict[str, Any]:
+    """Plain data; what is not known is left out."""
+    facts = {key: value for key, value in dataclasses.asdict(found).items() if value not in (None, "", (), {})}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in facts.items()}
+
+
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table

@@ -121,13 +121,13 @@ def targets(
     json: Json = False,
 ) -> None:
     """List the targets, show one, measure what widths buy on one (probe), or remove the emulated boards' files."""
-    from exporter.cli import device_tables, tables
+    from exporter.cli import device_tables
     from targets import get_target, list_targets
 
     match words or ["list"]:
         case ["list"]:
             found = list_targets()
-            _show([tables.target_facts(each) for each in found], tables.targets(found), json)
+            _show([device_tables.target_facts(each) for each in found], device_tables.targets(found), json)
         case ["remove-boards"]:
             from targets.transports.emulation import remove
 
@@ -146,8 +146,8 @@ def targets(
 
             one = get_target(name)
             rows = capabilities(one)
-            facts = tables.target_facts(one) | {"capabilities": [dataclasses.asdict(row) for row in rows]}
-            _show([facts], [*tables.target(one), *device_tables.capabilities(rows)], json)
+            facts = device_tables.target_facts(one) | {"capabilities": [dataclasses.asdict(row) for row in rows]}
+            _show([facts], [*device_tables.target(one), *device_tables.capabilities(rows)], json)
         case _:
             raise KbitError(f"kbit targets {' '.join(words or [])}", "expected a name, probe NAME, or remove-boards")
 

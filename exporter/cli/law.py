@@ -24,7 +24,7 @@ def law(
     from contextlib import suppress
     from json import loads
 
-    from exporter.cli import tables
+    from exporter.cli import recovery_tables
     from exporter.errors import MissingError
     from exporter.law import run_law, sentences
     from exporter.recipe import read_recipe
@@ -40,4 +40,4 @@ def law(
         print_json(body)
         return
     pages = [path for path in (out / "law.json", out / "law.html") if path.is_file()]
-    say(tables.law(found), *sentences(body), *(f"{path.suffix[1:]}  {path}" for path in pages))
+    say(recovery_tables.law(found), *sentences(body), *(f"{path.suffix[1:]}  {path}" for path in pages))

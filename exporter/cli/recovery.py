@@ -85,7 +85,7 @@ def search(
     from json import loads
 
     from exporter import search as searching
-    from exporter.cli import tables
+    from exporter.cli import recovery_tables
     from exporter.errors import MissingError
     from exporter.files import refuse_unwritable, write_whole
     from exporter.recipe import moved, read_recipe, to_dict, to_toml, with_overrides
@@ -110,7 +110,7 @@ def search(
         print_json(loads(found.to_json()))
         return
     files = [out / name for name in ("search.json", "search.html", "recipe.toml")]
-    say(*tables.search(found), *(f"{path.suffix[1:]}  {path}" for path in files if path.is_file()))
+    say(*recovery_tables.search(found), *(f"{path.suffix[1:]}  {path}" for path in files if path.is_file()))
 
 
 def sweep(
@@ -128,7 +128,7 @@ def sweep(
     from json import loads
 
     from exporter import sweeping
-    from exporter.cli import tables
+    from exporter.cli import recovery_tables
     from exporter.errors import MissingError, RecipeError
     from exporter.recipe import read_recipe
     from exporter.report import render_sweep
@@ -153,7 +153,7 @@ def sweep(
         print_json(body)
         return
     files = [out / name for name in ("sweep.json", "sweep.html")]
-    say(*tables.sweep(found), *(f"{path.suffix[1:]}  {path}" for path in files if path.is_file()))
+    say(*recovery_tables.sweep(found), *(f"{path.suffix[1:]}  {path}" for path in files if path.is_file()))
 
 
 def tune(
@@ -166,7 +166,7 @@ def tune(
     from json import loads
 
     from exporter import tuning
-    from exporter.cli import tables
+    from exporter.cli import recovery_tables
     from exporter.errors import MissingError
     from exporter.recipe import read_recipe
     from exporter.report import render_tune
@@ -184,5 +184,5 @@ def tune(
         print_json(body)
     else:
         files = [out / name for name in ("recipe.toml", "tune.json", "tune.html")]
-        say(*tables.tuning(found), *(f"{path.suffix[1:]}  {path}" for path in files if path.is_file()))
+        say(*recovery_tables.tuning(found), *(f"{path.suffix[1:]}  {path}" for path in files if path.is_file()))
     return 0 if found.passed else 1
