@@ -22,7 +22,6 @@ __all__ = [
     "fresh_name",
     "held",
     "is_constant",
-    "is_graph_output",
     "node_name",
     "only_consumer",
     "same_first",
@@ -80,11 +79,6 @@ def same_first(shapes: Iterable[Sequence[int | str | None]]) -> int | None:
 def consumers(value: ir.Value) -> list[ir.Node]:
     """Nodes that read the value, each once, in the order of use."""
     return list(dict.fromkeys(use.node for use in value.uses()))
-
-
-def is_graph_output(value: ir.Value) -> bool:
-    """Does the graph give it?"""
-    return value.is_graph_output()
 
 
 def only_consumer(value: ir.Value) -> ir.Node | None:

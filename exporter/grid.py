@@ -36,9 +36,7 @@ __all__ = [
     "round_to",
     "scale_shape",
     "spread",
-    "ungrouped",
     "unpack_bits",
-    "unpack_planes",
 ]
 
 _Number = TypeVar("_Number", np.float32, np.int32)
@@ -178,9 +176,9 @@ def codes(integers: npt.NDArray[np.integer], scheme: Scheme | Codebook) -> npt.N
 
 
 def grouped(array: npt.NDArray[_Any], grain: Grain) -> npt.NDArray[_Any]:
-    """One row for each scale, in the order of the flattened scale: [scales, values of each]; short groups end in zeros.
+    """One row for each scale, in the order of the flattened scale: [scales, values of each].
 
-    The inverse is ``ungrouped``.
+    Short groups end in zeros.
     """
     match grain:
         case PerTensor():
@@ -194,22 +192,6 @@ def grouped(array: npt.NDArray[_Any], grain: Grain) -> npt.NDArray[_Any]:
                 array = np.pad(array, [(0, missing if i == axis else 0) for i in range(array.ndim)])
             split = array.reshape(*array.shape[:axis], -1, size, *array.shape[axis + 1 :])
             return np.moveaxis(split, axis + 1, -1).reshape(-1, size)
-
-
-def ungrouped(rows: npt.NDArray[_Any], shape: tuple[int, ...], grain: Grain) -> npt.NDArray[_Any]:
-    """Rows as ``grouped`` makes them, back as a tensor of ``shape``."""
-    match grain:
-        case PerTensor():
-            return rows.reshape(shape)
-        case PerChannel(axis):
-            axis %= len(shape)
-            return np.moveaxis(rows.reshape(shape[axis], *shape[:axis], *shape[axis + 1 :]), 0, axis)
-        case PerGroup(axis, size):
-            axis %= len(shape)
-            groups = -(-shape[axis] // size)
-            split = rows.reshape(*shape[:axis], groups, *shape[axis + 1 :], size)
-            whole = np.moveaxis(split, -1, axis + 1).reshape(*shape[:axis], groups * size, *shape[axis + 1 :])
-            return whole.take(range(shape[axis]), axis=axis)
 
 
 def scale_shape(shape: tuple[int, ...], grain: Grain) -> tuple[int, ...]:
@@ -307,17 +289,6 @@ def pack_planes(codes: npt.NDArray[np.integer], bits: int) -> npt.NDArray[np.uin
         parts.append((part.reshape(len(rows), width, 8 // width) << shifts).sum(axis=2, dtype=np.uint8))
         shift += width
     return np.concatenate(parts, axis=1) if len(rows) else np.zeros((0, bits), np.uint8)
-
-
-def unpack_planes(packed: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
-    """The inverse of pack_planes: u8[count]."""
-    bits = packed.shape[1]
-    codes, start, shift = np.zeros((len(packed), 8), np.uint8), 0, 0
-    for width in plane_widths(bits):
-        part = packed[:, start : start + width, None] >> np.arange(0, 8, width, dtype=np.uint8)
-        codes |= (part.reshape(len(packed), 8) & np.uint8((1 << width) - 1)) << np.uint8(shift)
-        start, shift = start + width, shift + width
-    return codes.reshape(-1)[:count]
 
 
 def plane_widths(bits: int) -> list[int]:

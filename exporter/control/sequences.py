@@ -12,8 +12,6 @@ from exporter.control.writer import Result, Rule, Writer
 
 __all__ = ["SEQUENCES"]
 
-Elements = tuple[ir.Value, ...]
-
 
 def _place(value: Result | None, length: int, writer: Writer) -> int | None:
     """A position, counted from the end where negative."""

@@ -17,7 +17,7 @@ from exporter.lm.source import Decoder
 from exporter.loading import Parity
 from exporter.reference import session
 
-__all__ = ["Run", "compare_dynamic", "compare_static", "dynamic_feeds", "file_runner", "runner"]
+__all__ = ["Run", "compare_dynamic", "dynamic_feeds", "file_runner", "runner"]
 
 Array = npt.NDArray[Any]
 Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
@@ -57,32 +57,6 @@ def compare_dynamic(decoder: Decoder, run: Run, seed: int = 0) -> Parity:
         start += count
     worst = max(worst, _worst({"chunks": np.concatenate(parts, axis=1)}, expected[:1]))
     return _judged(worst, expected)
-
-
-def compare_static(decoder: Decoder, runs: Mapping[int, Run], seed: int = 0) -> Parity:
-    """The same for graphs of fixed lengths: ``runs`` by tokens of a call."""
-    tokens, expected = _case(decoder, seed)
-    plan = decoder.plan
-    size = (1, plan.kv_heads, plan.context, plan.heads.padded)
-    rng = np.random.default_rng(seed)  # what lies beyond the past must not matter
-    caches = {
-        f"kv_cache_{letter}_{i}": rng.standard_normal(size, np.float32)
-        for i in range(len(plan.layers))
-        for letter in "kv"
-    }
-    parts, start = [], 0
-    for wish in _fitting(_CHUNKS, tokens.shape[1]):
-        length = min((n for n in runs if n >= wish), default=max(runs))
-        count = min(wish, length)
-        padded = np.zeros((1, length), np.int32)
-        padded[0, :count] = tokens[0, start : start + count]
-        places = np.minimum(np.arange(start, start + length), plan.context - 1).astype(np.int32)
-        result = runs[length]({"tokens": padded, "input_pos": places, **caches})
-        for name, cache in caches.items():
-            cache[:, :, start : start + count] = result[name.replace("cache", "slice")][:, :, :count]
-        parts.append(result["logits"][:, :count])
-        start += count
-    return _judged(_worst({"chunks": np.concatenate(parts, axis=1)}, expected[:1, :start]), expected)
 
 
 def _case(decoder: Decoder, seed: int) -> tuple[Array, Array]:

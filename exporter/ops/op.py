@@ -13,10 +13,8 @@ if TYPE_CHECKING:
     from exporter.ops.lowering import Lowering
 
 __all__ = [
-    "ANY",
     "FLOAT",
     "NO_INT16",
-    "NUMBERS",
     "STORED",
     "Fixed",
     "Float",
@@ -29,8 +27,6 @@ __all__ = [
 ]
 
 FLOAT = ("float32",)
-NUMBERS = ("float32", "int32", "int64")
-ANY = ("float32", "int32", "int64", "bool", "uint8", "int8")
 # every type of whole bytes that a TFLite tensor can have: what operators take that only move elements
 STORED = (
     "float32", "int32", "int64", "bool", "uint8", "int8", "int16", "float16",

@@ -7,10 +7,9 @@ import json
 import os
 from typing import Any
 
-__all__ = ["FORMAT", "RESULTS", "BrokenBundle", "batch_of", "file_hash", "read", "verify"]
+__all__ = ["FORMAT", "BrokenBundle", "batch_of", "file_hash", "read", "verify"]
 
 FORMAT = 1
-RESULTS = ("check.json", "analysis.json", "report.html")  # written later, so not listed
 
 
 class BrokenBundle(Exception):

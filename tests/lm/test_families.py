@@ -14,9 +14,10 @@ from exporter.emit.tflite import read_tflite, translate
 from exporter.errors import LoadError
 from exporter.graph import verify
 from exporter.lm.families import FAMILIES
-from exporter.lm.parity import Run, compare_dynamic, compare_static, runner
+from exporter.lm.parity import Run, compare_dynamic, runner
 from exporter.lm.source import Decoder, open_decoder
 from tests.lm.checkpoints import CONFIGS, write
+from tests.lm.static_calls import relative_difference
 
 
 def test_every_family_is_tried() -> None:
@@ -42,7 +43,7 @@ def test_the_tflite_file_is_torch_and_holds_its_weights_once(decoder: Decoder) -
     data = bytes(translate(models))
     interpreter = Interpreter(model_content=data)
     runs: dict[int, Run] = {length: _signature(interpreter, key) for length, key in ((1, "decode"), (8, "prefill_8"))}
-    assert compare_static(decoder, runs).max_rel < 1e-5
+    assert relative_difference(decoder, runs) < 1e-5
     alone = len(bytes(translate({"decode": models["decode"]})))
     assert len(data) < alone + 0.25 * sum(decoder.checkpoint.weights.bytes_of(n) for n in decoder.checkpoint.weights)
     assert read_tflite(data).tensors

@@ -17,7 +17,7 @@ from exporter.quantize import apply, make_plan
 from exporter.quantize.schemes import initial_qparams, weight_scheme
 from exporter.recipe import Override, Quantize, Weights
 from exporter.rounding import WEIGHT_ROUNDERS, round_weights
-from exporter.types import Codebook, PerChannel, PerGroup, PerTensor, Plan
+from exporter.types import Codebook, PerChannel, PerGroup, PerTensor, Plan, QParams, Scheme
 from tests.quantize.graphs import model_of, noise, run, stats_of
 
 WIDTHS = [name for name in get_args(Weights) if not name.startswith("float")]
@@ -89,12 +89,17 @@ def test_a_codebook_refuses_levels_out_of_order_or_range():
             Codebook("mine", levels)
 
 
-def test_group_rows_come_back():
+def test_a_row_holds_the_values_of_its_scale():
     array = noise(3, 50, 2)
     for grain in (PerTensor(), PerChannel(-1), PerGroup(1, 16), PerGroup(-1, 2)):
-        rows = grid.grouped(array, grain)
-        assert len(rows) == np.prod(grid.scale_shape(array.shape, grain), dtype=int)
-        np.testing.assert_array_equal(grid.ungrouped(rows, array.shape, grain), array)
+        rows, shape = grid.grouped(array, grain), grid.scale_shape(array.shape, grain)
+        numbered = np.arange(1, len(rows) + 1, dtype=np.float32).reshape(shape)
+        q = QParams(Scheme(8, True, True, grain), numbered, np.zeros(shape, np.int32))
+        owner = grid.dequantize(np.ones(array.shape, np.int8), q)
+        assert np.array_equal(np.unique(owner), numbered.reshape(-1))
+        for number, row in enumerate(rows, 1):
+            own = array[owner == number]
+            np.testing.assert_array_equal(row, np.pad(own, (0, row.size - own.size)))
 
 
 @pytest.mark.parametrize("name", WIDTHS)
