@@ -113,9 +113,14 @@ def test_a_killed_run_goes_on_and_ends_the_same(
 
 
 def test_it_ends_early_and_keeps_the_best(start: tuple[ir.Model, Rounded]) -> None:
-    history = trained(start, Finetune(data="train", epochs=50, batch_size=64, learning_rate=20.0, patience=1))[1]
+    wishes = Finetune(data="train", epochs=50, batch_size=64, learning_rate=20.0, patience=1)
+    found, history = trained(start, wishes)
     assert len(history.epochs) < 51
     assert history.kept == len(history.epochs) - 2
+    losses = [epoch.held_out for epoch in history.epochs]
+    assert losses[history.kept] == min(losses)
+    untouched = all(np.array_equal(found.rounded.integers[n], start[1].integers[n]) for n in start[1].integers)
+    assert untouched == (history.kept == 0)
 
 
 def test_masked_weights_stay_zero(start: tuple[ir.Model, Rounded]) -> None:
@@ -125,6 +130,7 @@ def test_masked_weights_stay_zero(start: tuple[ir.Model, Rounded]) -> None:
     assert grid is not None
     zero = np.broadcast_to(grid.zero_point.reshape(-1, 1, 1, 1), mask.shape)
     assert (found.integers["w2"] == zero)[~mask].all()
+    assert (found.integers["w2"] != zero)[mask].any()
 
 
 @pytest.mark.parametrize(
@@ -171,7 +177,11 @@ def test_the_command_says_how_it_went(tmp_path: Path, capfd: pytest.CaptureFixtu
     words = ["export", str(tmp_path / "net.onnx"), "--calibration", str(tmp_path / "calib.npz"), "--finetune"]
     code = cli.main([*words, str(tmp_path / "train.npz"), "--epochs", "1", "--out", str(tmp_path / "out")])
     assert code == 0
-    assert "finetune: 1 epochs, the best is" in capfd.readouterr().out
+    out = " ".join(capfd.readouterr().out.split())
+    (history,) = json.loads((tmp_path / "out" / "analysis.json").read_text())["training"]
+    (first, best), kept = [history["epochs"][i] for i in (0, history["kept"])], history["kept"]
+    losses = f"held-out loss {first['held_out']:.4f}".rstrip("0"), f"-> {best['held_out']:.4f}".rstrip("0")
+    assert f"finetune: 1 epochs, the best is {kept}; {losses[0]} {losses[1]}" in out
 
 
 def test_a_diverging_run_is_an_error(start: tuple[ir.Model, Rounded]) -> None:

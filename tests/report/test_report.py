@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,35 @@ def test_it_says_what_counts_and_loads_nothing(bundle: Path) -> None:
     assert not re.search(r"(src|href)\s*=\s*[\"']?https?:", page)
     assert "<script" not in page
     assert page.count('role="img"') >= 8, "charts"
+
+
+def cells(page: str) -> list[list[str]]:
+    """Every row of every table."""
+    rows = re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL)
+    return [[unescape(re.sub("<.*?>", "", c)) for c in re.findall(r"<t[dh].*?>(.*?)</t[dh]>", row)] for row in rows]
+
+
+def test_its_figures_are_those_that_were_measured(bundle: Path) -> None:
+    rows = cells(render(bundle).read_text())
+    check = json.loads((bundle / "check.json").read_text())
+    for name, title in (("float", "Float"), ("onnxruntime", "ONNX Runtime"), ("tflite", "TFLite")):
+        facts = check["artifacts"][name]
+        shown = next(row for row in rows if row[0] == title)
+        times = [f"{facts['latency_ms'][key]:.3f}" for key in ("p50", "p90")]
+        assert shown[1:5] == [f"{facts['metric']:.2f}", f"{facts['drop']:.2f}", *times]
+    agreement = check["agreement"]["top1"]
+    assert ["Top-1 agreement of the artifacts", "", f"{agreement:.4f}", "≥ 0.9", "✓ yes"] in rows
+    plan = json.loads((bundle / "plan.json").read_text())
+    assert {tensor["name"] for tensor in plan["tensors"]} <= {row[0] for row in rows}
+
+
+def test_a_gate_that_does_not_hold_says_so(bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle, copy)
+    check = json.loads((copy / "check.json").read_text())
+    check["agreement"]["top1"] = 0.5
+    (copy / "check.json").write_text(json.dumps(check))
+    assert ["Top-1 agreement of the artifacts", "", "0.5000", "≥ 0.9", "✗ no"] in cells(render(copy).read_text())
 
 
 def test_the_same_bundle_gives_the_same_page(bundle: Path, tmp_path: Path) -> None:

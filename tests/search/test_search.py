@@ -178,6 +178,9 @@ def test_the_front_is_one(whole: Path) -> None:
     sizes, losses = ([p[key] for p in result["front"]] for key in ("bytes", "divergence"))
     assert sizes == sorted(sizes)
     assert losses == sorted(losses, reverse=True)
+    assert {tuple(p["widths"]) for p in result["front"]} <= {tuple(p["widths"]) for p in result["points"]}
+    same = {tuple(p["widths"]): (p["bytes"], p["divergence"]) for p in result["points"]}
+    assert all(same[tuple(p["widths"])] == (p["bytes"], p["divergence"]) for p in result["front"])
     for point in result["points"]:
         beaten = (p["bytes"] <= point["bytes"] and p["divergence"] <= point["divergence"] for p in result["front"])
         assert any(beaten)

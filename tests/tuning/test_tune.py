@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,10 @@ import onnx_ir as ir
 import pytest
 
 from exporter.cli import main
+from exporter.errors import DataError
+from exporter.recipe import Recipe, read_recipe, with_overrides
+from exporter.subject import open_subject
+from exporter.tuning import Tuning, ladder, tune
 from tests.quantize.graphs import model_of, run
 
 RECIPE = """[model]
@@ -87,10 +92,12 @@ def test_it_ends_with_a_recipe_that_passes(folder: Path, capfd: pytest.CaptureFi
 
 
 def test_a_recipe_that_passes_is_left_alone(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["tune", recipe(folder, 100, "passes.toml"), "--out", str(folder / "same")]) == 0
-    out = capfd.readouterr().out
-    assert "as it is" in out
-    assert "observer" not in out
+    given = recipe(folder, 100, "passes.toml")
+    assert main(["tune", given, "--out", str(folder / "same")]) == 0
+    assert "as it is" in capfd.readouterr().out
+    assert read_recipe(folder / "same" / "recipe.toml").quantize == read_recipe(Path(given)).quantize
+    found = json.loads((folder / "same" / "tune.json").read_text("utf-8"))
+    assert [(row["step"], row["verdict"]) for row in found["receipts"]] == [("as it is", "passed")]
 
 
 def test_what_cannot_be_met_says_so_and_keeps_the_best(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -102,6 +109,61 @@ def test_what_cannot_be_met_says_so_and_keeps_the_best(folder: Path, capfd: pyte
     assert not found["passed"]
     assert any("max_bytes" in reason for reason in found["reasons"])
     assert [row["step"] for row in found["receipts"]] == ["as it is"], "no remedy of accuracy can help with that"
+
+
+LADDER = [
+    "observer mse", "observer percentile", "weights clipped (mse)", "pass equalize", "pass smooth", "pass rotate",
+    "bias correction", "GPTQ, bias corrected", "AdaRound, bias corrected", "float for ", "fine-tuning",
+]  # fmt: skip
+
+
+def climbed(
+    folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch, drop: Callable[[Recipe], float], **given: object
+) -> Tuning:
+    """The ladder over drops that a function gives in place of the checker: what is under test is what it tries."""
+
+    def measured(recipe: Recipe, *_: object) -> ladder._Measured:
+        lost = drop(recipe)
+        return ladder._Measured(lost <= 1.5, lost, 1.0, 1000, [])
+
+    monkeypatch.setattr(ladder, "_measure", measured)
+    wanted = with_overrides(read_recipe(Path(recipe(folder, 1.5, "climbed.toml"))), given)
+    return tune(wanted, open_subject(wanted, folder), base=folder, out=out)
+
+
+def test_remedies_are_tried_from_the_cheapest_to_training(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"finetune.data": "calib.npz", "finetune.epochs": 3}
+    found = climbed(folder, tmp_path, monkeypatch, lambda recipe: 10.0, **given)
+    steps = [row.step for row in found.receipts[1:]]
+    assert len(steps) == len(LADDER)
+    assert all(step.startswith(name) for step, name in zip(steps, LADDER, strict=True)), steps
+    assert {row.verdict for row in found.receipts[1:]} == {"no help"}
+    assert not found.passed
+    assert found.recipe.quantize == read_recipe(folder / "climbed.toml").quantize, "what does not help is not kept"
+
+
+def test_what_helps_is_kept_and_built_upon(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that cannot be made is told and passed over."""
+
+    def drop(recipe: Recipe) -> float:
+        wishes = recipe.quantize
+        if wishes.observer == "percentile":
+            raise DataError("no such range")
+        return 10.0 - 3 * (wishes.rounder == "mse") - 3 * ("smooth" in wishes.passes) - 3 * wishes.bias_correction
+
+    found = climbed(folder, tmp_path, monkeypatch, drop)
+    verdicts = {row.step: row.verdict for row in found.receipts}
+    assert verdicts == {
+        "as it is": "failed", "observer mse": "no help", "observer percentile": "no such range",
+        "weights clipped (mse)": "kept", "pass equalize": "no help", "pass smooth": "kept", "pass rotate": "no help",
+        "bias correction": "passed",
+    }  # fmt: skip
+    assert [row.drop for row in found.receipts] == [10, 10, None, 7, 7, 4, 4, 1]
+    assert [row.points for row in found.receipts] == [None, 0, None, 3, 0, 3, 0, 3]
+    wishes = read_recipe(tmp_path / "recipe.toml").quantize
+    assert (wishes.rounder, wishes.passes, wishes.bias_correction) == ("mse", ["smooth"], True)
 
 
 @pytest.mark.parametrize(
