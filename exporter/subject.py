@@ -11,7 +11,6 @@ from typing import Any
 import onnx_ir as ir
 
 from exporter.data import Dataset, check_labels, open_dataset
-from exporter.errors import RecipeError
 from exporter.loading import Parity, load_with_parity
 from exporter.preparing import INT8_PASSES, prepare
 from exporter.quantization import Batches
@@ -69,16 +68,13 @@ class Subject:
         return found.hexdigest()
 
     def check_evaluation(self, metric: str) -> None:
-        """Raise RecipeError for a metric that is not known, DataError for labels that the model cannot give."""
-        from targets.agent.metrics import METRICS
-
-        if self.evaluation is not None and metric not in METRICS:
-            raise RecipeError(f"data.metric: unknown metric {metric!r}", f"known: {', '.join(METRICS)}")
-        shape = self.loaded.graph.outputs[0].shape
-        classes = shape[-1] if shape is not None and len(shape) == 2 else None
-        for data in (self.evaluation, self.training):
-            if metric in {"top1", "top5"} and isinstance(classes, int) and data is not None and data.labels is not None:
-                check_labels(data.labels, classes, data.where)
+        """Raise DataError for labels that the metric cannot be measured with: of all samples that have some."""
+        known = self.loaded.graph.outputs[0].shape
+        shape = [d if isinstance(d, int) else None for d in known or ()]
+        for data in (self.evaluation, self.calibration, self.training):
+            asked = data is self.evaluation or metric != "spearman"  # whose pairs are of no use elsewhere
+            if data is not None and data.labels is not None and asked:
+                check_labels(data.labels, metric, shape, data.where)
 
 
 def open_subject(recipe: Recipe, base: Path, source: Source | None = None) -> Subject:

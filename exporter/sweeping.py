@@ -7,7 +7,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from exporter import pipeline
@@ -89,7 +89,9 @@ def sweep(
     grains: Sequence[int | str] = groups or [recipe.quantize.granularity]
     names = rounders or [recipe.quantize.rounder]
     settings = [(width, grain, name) for name in names for grain in grains for width in widths]
-    wanted = [with_overrides(recipe, _changes(setting)) for setting in settings]  # all are looked at before the first
+    wanted = [
+        with_overrides(recipe, _changes(recipe, setting)) for setting in settings
+    ]  # all are looked at before the first
     points: list[Point] = []
     whole: dict[str, Any] = {}
     for done, (setting, one) in enumerate(zip(settings, wanted, strict=True)):
@@ -105,9 +107,14 @@ def sweep(
     return found
 
 
-def _changes(setting: tuple[str, int | str, str]) -> dict[str, Any]:
+def _changes(recipe: Recipe, setting: tuple[str, int | str, str]) -> dict[str, Any]:
     keys = "quantize.weights", "quantize.granularity", "quantize.rounder"
-    return {**dict(zip(keys, setting, strict=True)), "gates": None}
+    changes = {**dict(zip(keys, setting, strict=True)), "gates": None}
+    if recipe.finetune.checkpoint is not None:  # each setting is a training of its own
+        place = PurePath(recipe.finetune.checkpoint)
+        own = place.with_name(f"{place.stem}.{'-'.join(map(str, setting))}{place.suffix}")
+        changes["finetune.checkpoint"] = own.as_posix()
+    return changes
 
 
 def _measured(recipe: Recipe, subject: Subject, width: str) -> dict[str, Any]:

@@ -218,6 +218,10 @@ EXPORT: dict[str, tuple[Callable[[Path], None], str]] = {
     "labels out of range": (evaluation_of(image=images(32, 1, 8, 8), labels=FAR), r"label.*10"),
     "negative labels": (evaluation_of(image=images(32, 1, 8, 8), labels=FAR - 11), r"label.*-1"),
     "fewer labels than samples": (evaluation_of(image=images(32, 1, 8, 8), labels=FAR[:5] - 5), r"label"),
+    "one-hot labels": (
+        evaluation_of(image=images(32, 1, 8, 8), labels=np.eye(10, dtype=int)[np.arange(32) % 10]),
+        r"shape \[16, 10\].*argmax",
+    ),
     "no labels": (evaluation_of(image=images(32, 1, 8, 8)), r"label"),
     "unknown op": (unknown_op, r"Swizzle.*act|act.*Swizzle"),
     "an op of another domain": (unknown_domain, r"com\.example|Relu"),

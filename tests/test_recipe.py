@@ -29,6 +29,7 @@ from exporter.recipe import (
     Targets,
     toml,
 )
+from targets.agent.metrics import METRICS
 
 GOOD = """
 name = "digits"
@@ -249,6 +250,11 @@ def test_docs_name_every_key() -> None:
         default = "" if key.default in (None, []) else toml.value(key.default)
         row = f"| `{key.path}` | `{key.flag}` | {key.expected.replace('|', '/')} | {default} | {key.description} |"
         assert row in text, f"docs/recipe.md lacks: {row}"
+
+
+def test_the_metrics_are_those_that_the_checker_knows() -> None:
+    metric = next(key for key in KEYS if key.path == "data.metric")
+    assert set(metric.choices) == set(METRICS)
 
 
 def test_structs_are_frozen() -> None:

@@ -67,6 +67,17 @@ def test_figures_of_changed_data_are_not_reused(
     assert "is of another recipe or other data; name another folder" in capfd.readouterr().err
 
 
+def test_each_setting_is_a_training_of_its_own(folder: Path, tmp_path: Path) -> None:
+    """One checkpoint for all of them would be refused by the second."""
+    text = (folder / "recipe.toml").read_text("utf-8").replace('"net.onnx"', f'"{folder / "net.onnx"}"')
+    text = text.replace('"data.npz"', f'"{folder / "data.npz"}"')
+    text += f'[finetune]\ndata = "{folder / "data.npz"}"\nepochs = 1\ncheckpoint = "train.ckpt"\n'
+    (tmp_path / "recipe.toml").write_text(text, "utf-8")
+    assert main(["sweep", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "out"), "--bits", "2,4"]) == 0
+    names = sorted(path.name for path in tmp_path.glob("train*"))
+    assert names == ["train.int2-channel-auto.ckpt", "train.int4-channel-auto.ckpt"]
+
+
 def test_a_mistake_in_the_last_setting_is_said_before_the_first_is_measured(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,6 +36,7 @@ def lint(recipe: RecipeFile, json: Json = False) -> int:
     with progress_bars() as progress:
         progress("load", 0, None)
         subject = open_subject(wanted, recipe.parent)
+        subject.check_evaluation(wanted.data.metric)
         found = [dataclasses.asdict(each) for each in linting.lint(wanted, subject, subject.prepared(), progress)]
     if json:
         print_json({"findings": found})

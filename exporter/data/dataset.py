@@ -16,7 +16,7 @@ from exporter.errors import DataError
 from exporter.recipe import InputSpec, Preprocess, to_dict
 from targets.agent import preprocess as agent
 
-__all__ = ["Dataset", "check_labels", "fixed_batch", "open_dataset"]
+__all__ = ["Dataset", "fixed_batch", "open_dataset"]
 
 _HASHED = 64  # samples at a time
 
@@ -25,7 +25,7 @@ _HASHED = 64  # samples at a time
 class Dataset:
     """``count`` samples. Batches are preprocessed as they are asked for; nothing grows with the count.
 
-    labels     [count] or None
+    labels     [count], [count, ...] or None
     index      which samples of the source were drawn
     """
 
@@ -103,8 +103,9 @@ def open_dataset(
         raise DataError(f"{raw.where} holds no samples", "give at least one")
     if labelled and raw.labels is None:
         raise DataError(f"{raw.where} has no labels", 'evaluation needs an array "labels" (or class folders)')
-    if raw.labels is not None and len(raw.labels) != raw.count:
-        raise DataError(f"{raw.where}: {len(raw.labels)} labels for {raw.count} samples", "they must be as many")
+    if raw.labels is not None and (raw.labels.ndim == 0 or len(raw.labels) != raw.count):
+        many = len(np.atleast_1d(raw.labels))
+        raise DataError(f"{raw.where}: {many} labels for {raw.count} samples", "they must be as many")
     index = np.arange(raw.count)
     if limit is not None and limit < raw.count:
         index = np.sort(np.random.default_rng(seed).permutation(raw.count)[:limit])
@@ -118,6 +119,8 @@ def open_dataset(
         if name not in inputs:
             raise DataError(f"data.preprocess.{name}: the model has no such input", f"it has {', '.join(inputs)}")
     labels = None if raw.labels is None else raw.labels[index]
+    if labels is not None and labels.size == len(labels):
+        labels = labels.reshape(-1)  # [N, 1] would be compared with each of N outputs
     chosen = {name: specs.get(name) for name in inputs}
     dataset = Dataset(raw.where, len(index), labels, raw, index, dict(inputs), chosen)
     next(dataset.batches(1))  # a wrong shape should be said now, not after the model has loaded
@@ -127,17 +130,6 @@ def open_dataset(
 def fixed_batch(inputs: Mapping[str, InputSpec]) -> int | None:
     """The first dimension of all inputs, where it is one number; None: as many samples as one likes."""
     return graph.same_first(spec.shape for spec in inputs.values())
-
-
-def check_labels(labels: npt.NDArray[Any], classes: int, where: str) -> None:
-    """Raise DataError unless every label is an integer from 0 to classes - 1."""
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{where}: labels are {labels.dtype}", "class labels must be integers")
-    outside = np.flatnonzero((labels < 0) | (labels >= classes))
-    if outside.size:
-        first = int(outside[0])
-        found = f"{where}: label {labels[first]} of sample {first} is out of range"
-        raise DataError(found, f"the model has {classes} outputs, so labels are 0 to {classes - 1}")
 
 
 def _check_finite(array: npt.NDArray[np.float32], where: str, index: npt.NDArray[np.int64]) -> None:

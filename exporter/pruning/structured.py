@@ -70,9 +70,7 @@ def prune_channels(
     while now > (1 - amount) * before:
         found = _cheapest(channels, families, gone, multiple)
         if found is None:
-            most = 100 * (1 - now / before)
-            what = f"prune.amount = {amount:g}: only {most:.0f} % of the multiply-adds can be removed"
-            raise RecipeError(what, "ask for less, or for a smaller prune.multiple")
+            raise _too_much(amount, 1 - now / before)
         count = found.lot(multiple)
         lots.append((sum(found.scores[:count]), set(found.roots[:count])))
         gone |= lots[-1][1]
@@ -90,6 +88,16 @@ def prune_channels(
             without(model, ends)
     _remove(model, channels, gone)
     return model, before, after
+
+
+def _too_much(amount: float, most: float) -> RecipeError:
+    if most == 0:
+        found = 'prune.method = "channels": none can be removed in lots of prune.multiple'
+        return RecipeError(
+            found, 'they are those of convolutions, and of Gemms on [N, C]; "magnitude" and "2:4" take any'
+        )
+    found = f"prune.amount = {amount:g}: only {100 * most:.0f} % of the multiply-adds can be removed"
+    return RecipeError(found, "ask for less, or for a smaller prune.multiple")
 
 
 def _cheapest(channels: Channels, families: list[_Family], gone: set[int], multiple: int) -> _Family | None:

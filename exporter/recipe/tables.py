@@ -117,7 +117,10 @@ class Data(Table, frozen=True):
         None
     )
     evaluation: Annotated[str, _says("the same, with labels", path=True)] | None = None
-    metric: Annotated[str, _says("top1, top5, cosine, mse, spearman or module:callable", min_length=1)] = "top1"
+    metric: Annotated[
+        Literal["top1", "top5", "cosine", "mse", "spearman"],
+        _says("of the first output and the labels; spearman: of one number a sample, or of embeddings of pairs"),
+    ] = "top1"
     calibration_samples: Annotated[int, _says("samples used at most", ge=1)] = 512
     evaluation_samples: Annotated[int, _says("samples used at most", ge=1)] = 2000
     batch_size: Annotated[int, _says("samples in one run of the float model", argument="batch_size", ge=1)] = 8

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from exporter.errors import DataError
 from exporter.recipe import InputSpec, Preprocess
 
 IMAGE = {"image": InputSpec(["n", 3, 4, 5])}
+IMAGE_ROWS = {"image": InputSpec(["n", 2])}
 ARRAY = np.random.default_rng(0).normal(size=(10, 3, 4, 5)).astype(np.float32)
 NHWC = {"image": Preprocess(source_layout="NHWC", scale=1 / 255)}
 
@@ -93,7 +96,56 @@ def test_integer_inputs_are_not_rounded() -> None:
         first(np.array([[1.5, 2]]), inputs)
 
 
-@pytest.mark.parametrize("labels", [[0, 4], [-1, 0], [0.5, 1]])
-def test_labels_out_of_range(labels: list) -> None:
-    with pytest.raises(DataError, match="label"):
-        check_labels(np.array(labels), 4, "here")
+NINE = np.arange(9)
+PAIRS = np.repeat(np.arange(4), 2)
+
+
+@pytest.mark.parametrize(
+    ("metric", "labels", "shape", "words"),
+    [
+        ("top1", [0, 4], [None, 4], "label 4 of sample 1 is out of range; the model has 4 outputs"),
+        ("top1", [-1, 0], [None, 4], "label -1"),
+        ("top5", [-1, 0], (), "label -1"),
+        ("top1", [0.5, 1], [None, 4], "must be integers"),
+        ("top1", np.eye(4, dtype=np.int64), [None, 4], "class labels are one integer a sample: labels.argmax(1)"),
+        ("top1", np.zeros((2, 8, 8), np.int64), [None, 4, 8, 8], "one integer a sample"),
+        ("mse", NINE, [None, 3], "which has 3 for each sample"),
+        ("cosine", np.ones((9, 2)), [None, 3], "which has 3 for each sample"),
+        ("mse", np.array(["a", "b"]), [None, 1], "mse compares numbers"),
+        ("spearman", np.ones((9, 2)), [None, 1], "one number for each sample"),
+        ("spearman", NINE, [None, 8], "give each pair's label twice"),
+        ("spearman", NINE[:8], [None, 8], "give each pair's label twice"),
+    ],
+)  # fmt: skip
+def test_labels_that_do_not_fit(metric: str, labels: Any, shape: Any, words: str) -> None:
+    with pytest.raises(DataError, match=re.escape(words)):
+        check_labels(np.asarray(labels), metric, shape, "here")
+
+
+@pytest.mark.parametrize(
+    ("metric", "labels", "shape"),
+    [
+        ("top1", NINE, [None, 10]),
+        ("top5", NINE.astype(np.uint8), [9, 10, 1, 1]),
+        ("top1", NINE, [None, None]),
+        ("mse", NINE, [None, 1]),
+        ("cosine", np.ones((9, 2, 3)), [None, 6]),
+        ("cosine", np.ones((9, 2, 3)), [None, None, 3]),
+        ("spearman", NINE, [None, 1]),
+        ("spearman", PAIRS, [None, 8]),
+    ],
+)
+def test_labels_that_fit(metric: str, labels: Any, shape: Any) -> None:
+    check_labels(labels, metric, shape, "here")
+
+
+def test_a_column_of_labels_is_a_row_of_them() -> None:
+    """Compared as they lie, each of N outputs would meet all N labels."""
+    data = open_dataset({"image": np.zeros((3, 2), np.float32), "labels": np.array([[1], [0], [2]])}, IMAGE_ROWS)
+    assert data.labels is not None
+    assert data.labels.tolist() == [1, 0, 2]
+
+
+def test_one_label_for_all_is_none() -> None:
+    with pytest.raises(DataError, match="1 labels for 3 samples"):
+        open_dataset({"image": np.zeros((3, 2), np.float32), "labels": np.array(1)}, IMAGE_ROWS)
