@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from exporter import reference
 from exporter.emit.tflite import CHANNELS_LAST
-from exporter.errors import KbitError, LoadError
+from exporter.errors import KbitError, LoadError, first_line
 
 __all__ = ["compare_once", "refuse_unsound"]
 
@@ -69,7 +69,7 @@ def refuse_unsound(source: Path, model: ir.Model) -> None:
         if feeds is not None:
             session.run(None, dict(feeds))
     except Exception as error:  # onnxruntime raises its own C++ types
-        raise LoadError(f"ONNX Runtime cannot run {source}: {str(error).strip().splitlines()[0]}") from error
+        raise LoadError(f"ONNX Runtime cannot run {source}: {first_line(error)}") from error
 
 
 def _random_feeds(model: ir.Model) -> dict[str, npt.NDArray[Any]] | None:

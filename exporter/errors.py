@@ -23,7 +23,13 @@ __all__ = [
     "PlanError",
     "RecipeError",
     "UnsupportedError",
+    "first_line",
 ]
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a foreign error, cut to a readable length; its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 class KbitError(Exception):

@@ -13,7 +13,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from exporter import grid
-from exporter.errors import LoadError
+from exporter.errors import LoadError, first_line
 from exporter.types import Plan, QParams, Rounded
 
 __all__ = [
@@ -50,8 +50,7 @@ def _open(source: str | bytes, threads: int, optimize: bool, *, arena: bool = Tr
     try:
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own C++ types
-        line = str(error).strip().splitlines()[0]
-        raise LoadError(f"ONNX Runtime does not load the graph: {line}") from error
+        raise LoadError(f"ONNX Runtime does not load the graph: {first_line(error)}") from error
 
 
 def run(

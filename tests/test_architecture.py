@@ -24,7 +24,7 @@ BANNED_CLASSES = re.compile(r"(Manager|Handler|Helper|Utils?)$")
 # A part may import the parts of lower rank, itself, and what ALSO adds.
 RANKS = (
     ("errors",),
-    ("types", "ceilings", "files", "units"),
+    ("types", "ceilings", "files", "units", "user_code"),
     ("grid", "graph", "inference", "recipe", "workers", "journal", "threads"),
     ("content", "control", "folding"),
     ("ops",),

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from exporter.calibration.histogram import Histogram
-from exporter.errors import DataError, LoadError
+from exporter.errors import DataError, LoadError, first_line
 from exporter.types import TensorStats
 
 __all__ = ["calibrate"]
@@ -87,7 +87,7 @@ def _session(model: ir.Model, watched: Mapping[str, ir.Value]) -> ort.InferenceS
     try:
         return ort.InferenceSession(ir.to_proto(wide).SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own C++ types
-        raise LoadError(f"ONNX Runtime does not load the float graph: {_line(error)}") from error
+        raise LoadError(f"ONNX Runtime does not load the float graph: {first_line(error)}") from error
 
 
 def _feeds(batch: Batch, names: Sequence[str]) -> Batch:
@@ -102,12 +102,8 @@ def _run(session: ort.InferenceSession, names: Sequence[str], feeds: Batch, seen
         arrays: list[npt.NDArray[np.float32]] = session.run(names, dict(feeds))
         return arrays if names else []  # without names it gives every output
     except Exception as error:
-        found = f"calibration: the model does not run on the batch from sample {seen}: {_line(error)}"
+        found = f"calibration: the model does not run on the batch from sample {seen}: {first_line(error)}"
         raise DataError(found, "the samples must have the shapes and types of its inputs") from error
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
 
 
 def _add(histogram: Histogram, array: npt.NDArray[np.generic], name: str, seen: int) -> None:

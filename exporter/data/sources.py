@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 import wave
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exporter import user_code
 from exporter.data.npz import Rows, open_npz
 from exporter.errors import DataError, MissingError
 from exporter.recipe import Preprocess, is_callable_name
@@ -37,7 +35,7 @@ class Raw:
 def read(source: Any, names: Sequence[str], preprocess: Mapping[str, Preprocess], base: Path) -> Raw:
     """Open ``source``; raises DataError with the file and key that do not fit."""
     if isinstance(source, str) and (is_callable_name(source) or ".py:" in source):
-        return _from_batches(_call(source, base), names, source)
+        return _from_callable(source, names, base)
     if isinstance(source, (str, Path)):
         path = base / source
         if path.is_dir():
@@ -146,24 +144,18 @@ def _read_wav(file: Path, length: int | None) -> npt.NDArray[np.int16]:
     return np.pad(mono[:length], (0, max(0, length - len(mono))))
 
 
-def _call(source: str, base: Path) -> Iterable[Any]:
-    name, _, attribute = source.rpartition(":")
-    sys.path.insert(0, str(base.resolve()))
+def _from_callable(source: str, names: Sequence[str], base: Path) -> Raw:
+    found = user_code.call(source, base, "data", DataError)
+    with user_code.running(base):  # a generator runs only now
+        return _from_batches(_told(found, source) if isinstance(found, Iterator) else found, names, source)
+
+
+def _told(batches: Iterator[Any], source: str) -> Iterator[Any]:
+    """The same batches; what the user's code raises becomes a DataError."""
     try:
-        if name.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(f"_kbit_data_{Path(name).stem}", base / name)
-            assert spec is not None
-            assert spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(name)
-        batches: Iterable[Any] = getattr(module, attribute)()
-        return batches
+        yield from batches
     except Exception as error:
-        raise DataError(f"data source {source!r} failed: {error}", "it is called without arguments") from error
-    finally:
-        sys.path.remove(str(base.resolve()))
+        raise DataError(f"data {source!r} failed: {user_code.innermost(error)}") from error
 
 
 def _from_batches(batches: Any, names: Sequence[str], where: str) -> Raw:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from exporter import user_code
 from exporter.errors import RecipeError
 from exporter.files import write_whole
 from exporter.law.fit import Fit, fit, frontier
@@ -130,22 +131,16 @@ def _hashes(recipe: Recipe, base: Path) -> dict[str, str]:
     data = {recipe.data.calibration, recipe.data.evaluation}
     found = {}
     for name in (each for each in (*data, *recipe.law.checkpoints, *recipe.law.members) if each is not None):
-        whole = base / _file_of(name)
+        code = ".py:" in name or is_callable_name(name)
+        place, whole = (name.rpartition(":")[0], user_code.file_of(name, base)) if code else (name, base / name)
         inside = [whole]
         if whole.is_dir():
             inside = list(whole.rglob("*")) if name in data else [p for p in whole.iterdir() if p.suffix in _HELD]
         for path in (p for p in inside if p.is_file()):
             with path.open("rb") as file:
-                key = _file_of(name) if path is whole else f"{name}/{path.relative_to(whole).as_posix()}"
+                key = place if path is whole else f"{name}/{path.relative_to(whole).as_posix()}"
                 found[key] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
-
-
-def _file_of(source: str) -> str:
-    """net.py of net.py:build and of net:build; any other path as it is."""
-    if ".py:" in source:
-        return source.rpartition(":")[0]
-    return source.partition(":")[0].replace(".", "/") + ".py" if is_callable_name(source) else source
 
 
 def _fits(results: Sequence[Result]) -> dict[tuple[int, str], Fit]:

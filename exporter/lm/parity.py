@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime as ort
 
-from exporter.errors import LoadError
+from exporter.errors import LoadError, first_line
 from exporter.lm.blueprint import Blueprint
 from exporter.lm.source import Decoder
 from exporter.loading import Parity
@@ -97,7 +97,7 @@ def file_runner(path: Path) -> Run:
     try:
         opened = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own C++ types
-        raise LoadError(f"ONNX Runtime does not load {path.name}: {str(error).strip().splitlines()[0]}") from error
+        raise LoadError(f"ONNX Runtime does not load {path.name}: {first_line(error)}") from error
     names = [o.name for o in opened.get_outputs()]
     return lambda feeds: dict(zip(names, opened.run(None, dict(feeds)), strict=True))
 

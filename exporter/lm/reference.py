@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.errors import LoadError, MissingError
+from exporter.errors import LoadError, MissingError, first_line
 from exporter.lm.checkpoint import Checkpoint
 from exporter.lm.families import FAMILIES
 
@@ -38,7 +38,7 @@ class Reference:
             except Exception as error:
                 kind = checkpoint.config["model_type"]
                 found = f"{checkpoint.path}: transformers {transformers.__version__} does not take its config.json"
-                raise LoadError(f"{found} (model_type {kind!r}): {_first_line(error)}") from error
+                raise LoadError(f"{found} (model_type {kind!r}): {first_line(error)}") from error
         self._model: Any = None
 
     @property
@@ -70,7 +70,7 @@ class Reference:
             try:
                 result = self.model(input_ids=torch.from_numpy(np.asarray(tokens, np.int64)), use_cache=False)
             except Exception as error:
-                raise LoadError(f"{self._checkpoint.path}: torch cannot run it: {_first_line(error)}") from error
+                raise LoadError(f"{self._checkpoint.path}: torch cannot run it: {first_line(error)}") from error
             array: Array = result.logits.float().numpy()
             return array
 
@@ -162,7 +162,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(level)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

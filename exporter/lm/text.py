@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.errors import DataError, MissingError
+from exporter.errors import DataError, MissingError, first_line
 
 __all__ = ["Windows", "open_tokenizer", "pieces", "windows"]
 
@@ -34,7 +34,7 @@ def open_tokenizer(path: Path | None, where: Path) -> Any:
     try:
         found = Tokenizer.from_file(str(path))
     except Exception as error:  # its own Rust error
-        raise DataError(f"{path} is not a tokenizer: {str(error).splitlines()[0][:120]}", "save it again") from error
+        raise DataError(f"{path} is not a tokenizer: {first_line(error)}", "save it again") from error
     found.no_truncation()
     found.no_padding()
     return found

@@ -17,11 +17,11 @@ import onnx_ir.passes.common as passes
 from google.protobuf.message import DecodeError
 
 from exporter import inference
-from exporter.errors import LoadError
+from exporter.errors import LoadError, first_line
 from exporter.loading.mapped import read_mapped
 from exporter.loading.opsets import OPSET, converted
 
-__all__ = ["canonical", "first_line", "from_file", "from_proto", "silence"]
+__all__ = ["canonical", "from_file", "from_proto", "silence"]
 
 
 def from_file(path: Path, *, mapped: bool = False) -> ir.Model:
@@ -112,11 +112,6 @@ def _check_external(proto: onnx.ModelProto, path: Path) -> None:
                 raise LoadError(f"{path}: tensor {tensor.name!r} reads {entry.value!r}, outside the model's folder")
             if not place.is_file():
                 raise LoadError(f"{path}: tensor {tensor.name!r} needs {entry.value!r}, which is not beside it")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of a foreign error, cut to a readable length."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 @contextlib.contextmanager

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
-import hashlib
-import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,10 +14,11 @@ import numpy.typing as npt
 import onnx_ir as ir
 import torch
 
+from exporter import user_code
 from exporter.errors import LoadError
 from exporter.folding import fold_constants
 from exporter.loading import checkpoint as checkpoints
-from exporter.loading.onnx_source import canonical, first_line, silence
+from exporter.loading.onnx_source import canonical, silence
 from exporter.loading.opsets import OPSET
 from exporter.recipe import InputSpec
 
@@ -57,64 +52,13 @@ class _Example:
 
 
 def build(source: str, checkpoint: str | None, base: Path) -> torch.nn.Module:
-    """Call "module:callable" or "path/to/file.py:callable" and load the checkpoint into the module that it builds.
-
-    ``base`` is on sys.path meanwhile. This runs the user's own code; nothing else here does.
-    """
-    name, _, attribute = source.rpartition(":")
-    with _importing(base):
-        module = _import(name, base, source)
-        factory = getattr(module, attribute, None)
-        if not callable(factory):
-            close = difflib.get_close_matches(attribute, [n for n in dir(module) if not n.startswith("_")], 3, 0.5)
-            hint = f"did you mean {' or '.join(close)}?" if close else "check model.source"
-            raise LoadError(f"model.source {source!r}: {name} has no callable {attribute!r}", hint)
-        try:
-            built = factory()
-        except (Exception, SystemExit) as error:
-            what = f"model.source {source!r}: {attribute}() failed: {_root(error)}"
-            raise LoadError(what, "it is called without arguments") from error
+    """Call "module:callable" or "path/to/file.py:callable" and load the checkpoint into the module that it builds."""
+    built = user_code.call(source, base, "model.source", LoadError)
     if not isinstance(built, torch.nn.Module):
         raise LoadError(f"model.source {source!r} returned {type(built).__name__}", "expected a torch.nn.Module")
     if checkpoint is not None:
         checkpoints.fit(built, base / checkpoint)
     return built
-
-
-@contextlib.contextmanager
-def _importing(base: Path) -> Iterator[None]:
-    place = str(base.resolve())
-    sys.path.insert(0, place)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # what user code prints must not mix with --json
-            yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(place)
-
-
-def _import(name: str, base: Path, source: str) -> ModuleType:
-    path = (base / (name if name.endswith(".py") else f"{name.replace('.', '/')}.py")).resolve()
-    if name.endswith(".py") and not path.is_file():
-        raise LoadError(f"model.source {source!r}: {path} does not exist", "paths are relative to the recipe")
-    try:
-        if name.endswith(".py") or ("." not in name and path.is_file()):
-            # a name of its own for each path: two files called model.py may be loaded in one process
-            unique = f"_kbit_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-            spec = importlib.util.spec_from_file_location(unique, path)
-            assert spec is not None
-            assert spec.loader is not None
-            module = sys.modules[unique] = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            return module
-        module = importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        raise LoadError(f"model.source {source!r}: cannot import {name!r}: {_root(error)}") from error
-    found = getattr(module, "__file__", None)
-    if path.is_file() and found is not None and Path(found).resolve() != path:
-        what = f"model.source {source!r}: another module {name!r} is already imported, from {found}"
-        raise LoadError(what, f"name the file: {path.name}:…")
-    return module
 
 
 def from_module(
@@ -152,7 +96,7 @@ def from_module(
                     verbose=False,
                 )
         except Exception as error:
-            what = f"torch cannot export {type(module).__name__} to ONNX: {_root(error)}"
+            what = f"torch cannot export {type(module).__name__} to ONNX: {user_code.innermost(error)}"
             raise LoadError(what, "make the module exportable, or export it to .pt2 or .onnx yourself") from error
     assert program is not None
     fold_constants(program.model, rounds=2)
@@ -177,7 +121,7 @@ def from_exported_program(path: Path) -> Traced:
         with silence():
             program = torch.onnx.export(exported, dynamo=True, opset_version=OPSET, optimize=False, verbose=False)
     except Exception as error:
-        raise LoadError(f"torch cannot export {path} to ONNX: {_root(error)}") from error
+        raise LoadError(f"torch cannot export {path} to ONNX: {user_code.innermost(error)}") from error
     assert program is not None
     fold_constants(program.model, rounds=2)
     model = canonical(program.model, str(path))
@@ -265,7 +209,7 @@ def _case(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> Case:
         shapes = ", ".join(
             f"{name} {list(t.shape)} {str(t.dtype).removeprefix('torch.')}" for name, t in tensors.items()
         )
-        what = f"{type(module).__name__} fails on inputs {shapes}: {_root(error)}"
+        what = f"{type(module).__name__} fails on inputs {shapes}: {user_code.innermost(error)}"
         raise LoadError(what, "check model.inputs") from error
     return Case({name: t.cpu().numpy() for name, t in tensors.items()}, outputs)
 
@@ -309,10 +253,3 @@ def _flat(result: Any) -> list[Array]:
     if isinstance(result, (list, tuple)):
         return [array for item in result for array in _flat(item)]
     raise LoadError(f"the module returns {type(result).__name__}", "expected tensors, in a tuple, list or dict")
-
-
-def _root(error: BaseException) -> str:
-    """The innermost cause, in one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return first_line(error)

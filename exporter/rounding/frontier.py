@@ -15,7 +15,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from exporter import graph
-from exporter.errors import LoadError
+from exporter.errors import LoadError, first_line
 from exporter.threads import in_order
 
 __all__ = ["Frontier", "samples_within", "sizes_of"]
@@ -97,8 +97,7 @@ class Frontier:
         try:
             return ort.InferenceSession(body, options, providers=["CPUExecutionProvider"]), sources, names
         except Exception as error:  # onnxruntime raises its own C++ types
-            line = str(error).strip().splitlines()[0]
-            raise LoadError(f"ONNX Runtime does not load a piece of the graph: {line}") from error
+            raise LoadError(f"ONNX Runtime does not load a piece of the graph: {first_line(error)}") from error
 
 
 def _is_view(node: ir.Node) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import wave
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,36 @@ def test_arrays_files_and_callables_give_the_same(tmp_path: Path) -> None:
     )
     for source in (ARRAY, {"image": ARRAY}, [ARRAY[:3], ARRAY[3:]], "a.npz", "b.npz", "feed.py:go"):
         np.testing.assert_array_equal(first(source, base=tmp_path), ARRAY)
+
+
+CODE = {
+    "no file": ("", "none.py:go", r"none\.py does not exist; paths are relative to the recipe"),
+    "no callable": ("def goes(): pass", "feed_0.py:go", r"feed_0\.py has no callable 'go'; did you mean goes"),
+    "cannot be imported": ("import nonesuch_module", "feed_1:go", "cannot import 'feed_1': No module named 'nonesuch"),
+    "fails": ("def go(): return 1 / 0", "feed_2:go", r"go\(\) failed: division by zero; it is called without"),
+    "ends the process": ("def go(): raise SystemExit(3)", "feed_3:go", r"go\(\) failed: 3"),
+    "fails on its way": ("def go():\n    yield 1 / 0", "feed_4:go", "data 'feed_4:go' failed: division by zero"),
+    "gives nothing": ("def go(): pass", "feed_5:go", "gives NoneType"),
+}
+
+
+@pytest.mark.parametrize("case", CODE)
+def test_a_callable_that_does_not_give_data(case: str, tmp_path: Path) -> None:
+    code, source, line = CODE[case]
+    (tmp_path / f"{source.partition(':')[0].removesuffix('.py')}.py").write_text(code) if code else None
+    with pytest.raises(DataError, match=line):
+        open_dataset(source, IMAGE, base=tmp_path)
+    assert str(tmp_path) not in sys.path
+
+
+def test_what_a_callable_prints_is_no_result(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """stdout is for results: in the module, in the callable, and while its batches come."""
+    (tmp_path / "loud.py").write_text(
+        "import numpy as np\nprint('module')\ndef go():\n    print('batch')\n    yield np.ones((2, 3, 4, 5), 'f4')\n"
+    )
+    assert first("loud:go", base=tmp_path).shape == (2, 3, 4, 5)
+    out, err = capfd.readouterr()
+    assert (out, err.split()) == ("", ["module", "batch"])
 
 
 def test_image_folders_with_classes(tmp_path: Path) -> None:
