@@ -17,7 +17,7 @@ from exporter.data import Dataset
 from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import emit_tflite, refuse_unknown
 from exporter.errors import MissingError, RecipeError
-from exporter.explaining import causes, shares
+from exporter.explaining import Cause, causes, shares
 from exporter.graph import node_name
 from exporter.inspection import WeightUse, by_use, inspect_file
 from exporter.linting import Finding, lint
@@ -56,6 +56,7 @@ class Outcome:
     pruning        what was removed
     no_gains       widths that buy no speed on the recipe's targets
     float_weights  by artifact: weights with integers in the plan that lie in its file as float32 numbers
+    causes         what the loss looks like, where there is one
     """
 
     bundle: bundles.Bundle
@@ -68,6 +69,7 @@ class Outcome:
     pruning: Pruning | None = None
     no_gains: Sequence[worth.NoGain] = ()
     float_weights: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    causes: Sequence[Cause] = ()
 
 
 def quiet(stage: str, done: int, total: int | None) -> None:
@@ -146,12 +148,14 @@ def build(recipe: Recipe, subject: Subject, *, out: Path, progress: Progress = q
     if proofs and {"onnxruntime", "tflite"} <= set(files) and plan.tensors:
         parity.certify(bundle.path, samples=_CERTIFIED, others=False, progress=progress)
     result = check(bundle.path, progress=progress)
+    named: Sequence[Cause] = ()
     if proofs and plan.tensors and _lost(result):
-        _explain(bundle, found, recipe, subject, analysis, progress)
+        named = _explain(bundle, found, recipe, subject, analysis, progress)
     report = _report(bundle.path, progress) if proofs else None
     in_float = plan.float_nodes if integer else dict.fromkeys(map(node_name, model.graph), _ALL_FLOAT)
     wide = {name: kept for name, some in uses.items() if (kept := _kept_wide(some, plan))}
-    return Outcome(bundle, result, subject.parity, in_float, report, faults, histories, slim.facts, no_gains, wide)
+    facts = faults, histories, slim.facts, no_gains, wide, named
+    return Outcome(bundle, result, subject.parity, in_float, report, *facts)
 
 
 def _run_language(recipe: Recipe, base: Path, out: Path, progress: Progress) -> Outcome:
@@ -283,11 +287,11 @@ def _explain(
     subject: Subject,
     analysis: Mapping[str, Any],
     progress: Progress,
-) -> None:
-    """Add each layer's share and the named causes to analysis.json."""
+) -> Sequence[Cause]:
+    """Add each layer's share and the named causes to analysis.json; the causes."""
     samples = subject.evaluation or subject.calibration
     if samples is None:
-        return
+        return ()
     rows = [reference.LayerError(**layer) for layer in analysis["layers"]]
     worst = [row.node for row in sorted(rows, key=lambda row: row.sqnr_db)]
     told = lambda done, total: progress("explain", done, total)  # noqa: E731
@@ -296,10 +300,11 @@ def _explain(
         None if samples.labels is None else samples.labels[: sum(len(next(iter(batch.values()))) for batch in batches)]
     )
     parts, whole = shares(found, batches, labels, recipe.data.metric, worst_first=worst, progress=told)
-    named = causes(found.model, found.rounded.plan, found.stats, rows)
+    named = causes(found.model, found.rounded, found.stats, rows)
     explained = {"shares": [asdict(part) for part in parts], "causes": [asdict(each) for each in named]}
     body = {**analysis, "divergence": whole, **explained}
     bundles.add_result(bundle.path, "analysis.json", body)
+    return named
 
 
 def _weight_uses(bundle: bundles.Bundle) -> dict[str, Sequence[WeightUse]]:

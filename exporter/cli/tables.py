@@ -29,6 +29,8 @@ __all__ = [
     "outcome_json",
 ]
 
+_CAUSES = 5  # of a loss; the report has more
+
 
 def outcome(found: Outcome) -> list[RenderableType]:
     """What a run made, then the verdict and where to look."""
@@ -44,6 +46,7 @@ def outcome(found: Outcome) -> list[RenderableType]:
     wide = any(each.activation_bits == 16 for each in found.no_gains)
     parts += [] if wide and not found.float_nodes else float_nodes(found.float_nodes)
     parts += float_weights(found.float_weights)
+    parts += [f"loss, {each.kind} at {each.where}: {each.found}; try {each.remedy}" for each in found.causes[:_CAUSES]]
     parts += [*no_gains(found.no_gains), *verdict(found.check)]
     parts.append(f"bundle  {found.bundle.path}")
     return [*parts, *([f"report  {found.report}"] if found.report else [])]
@@ -61,6 +64,7 @@ def outcome_json(found: Outcome) -> dict[str, Any]:
         "pruning": None if found.pruning is None else dataclasses.asdict(found.pruning),
         "training": [dataclasses.asdict(history) for history in found.training],
         "no_gains": [worth.to_dict(each) for each in found.no_gains],
+        "causes": [dataclasses.asdict(each) for each in found.causes],
         "float_weights": {name: list(kept) for name, kept in found.float_weights.items()},
     }
 

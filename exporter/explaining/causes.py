@@ -9,18 +9,22 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from exporter import graph
+from exporter import graph, grid
+from exporter.recipe import SEEING_SAMPLES
 from exporter.reference import LayerError
-from exporter.types import PerTensor, Plan, TensorStats
+from exporter.types import PerTensor, Plan, Rounded, TensorStats
 
 __all__ = ["Cause", "Kind", "causes"]
 
-Kind = Literal["outlier channel", "swish range", "dead channels", "softmax mask", "clipped logits", "unlike addends"]
+Kind = Literal[
+    "outlier channel", "swish range", "dead channels", "softmax mask", "clipped logits", "unlike addends", "few bits"
+]
 _OUTLIER = 8.0  # a channel's range over the median of the channels
 _FEW_STEPS = 10.0  # of the negative part of a SiLU or h-swish
 _MASKED = -1000.0  # no score of attention is so low, but its mask is
 _CLIPPED = 0.002  # share of values of an output at an end of its grid
 _UNLIKE = 16.0  # scales of the two sides of an Add
+_COARSE = 25.0  # dB that a weight stands above its own rounding: what 5 bits leave; activations of 8 bits keep 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +37,11 @@ class Cause:
     remedy: str
 
 
-def causes(model: ir.Model, plan: Plan, stats: Mapping[str, TensorStats], layers: Sequence[LayerError]) -> list[Cause]:
+def causes(
+    model: ir.Model, rounded: Rounded, stats: Mapping[str, TensorStats], layers: Sequence[LayerError]
+) -> list[Cause]:
     """Kind by kind, in graph order. ``layers``: errors along the graph."""
+    plan = rounded.plan
     return [
         *_outliers(model, plan, stats),
         *_swish(model, plan, stats),
@@ -42,6 +49,7 @@ def causes(model: ir.Model, plan: Plan, stats: Mapping[str, TensorStats], layers
         *_masks(model, plan, stats),
         *_clipped(model, layers),
         *_unlike(model, plan),
+        *_coarse(model, rounded),
     ]
 
 
@@ -145,3 +153,27 @@ def _unlike(model: ir.Model, plan: Plan) -> Iterator[Cause]:
         if len(scales) == 2 and max(scales) > _UNLIKE * min(scales):
             text = f"its addends have steps of {scales[0]:.3g} and {scales[1]:.3g}: the finer one is lost"
             yield Cause("unlike addends", str(node.outputs[0].name), text, 'passes = ["equalize"], or the Add in float')
+
+
+def _coarse(model: ir.Model, rounded: Rounded) -> Iterator[Cause]:
+    """One cause for all weights that lie close to their own rounding error, at the worst of them."""
+    left: dict[str, float] = {}
+    for name, integers in rounded.integers.items():
+        array, tensor = graph.constant(model.graph.initializers.get(name)), rounded.plan.tensors[name]
+        if tensor.role != "weight" or tensor.qparams is None or array is None or array.shape != integers.shape:
+            continue
+        real = array.astype(np.float64)
+        noise = float(np.square(real - grid.dequantize(integers, tensor.qparams)).sum())
+        if noise > 0:
+            left[name] = 10 * float(np.log10(max(float(np.square(real).sum()), 1e-30) / noise))
+    coarse = {name: db for name, db in left.items() if db < _COARSE}
+    if not coarse:
+        return
+    worst = min(coarse, key=lambda name: coarse[name])
+    tensor = rounded.plan.tensors[worst]
+    bits = 0 if tensor.qparams is None else tensor.qparams.scheme.bits
+    many = f"{len(coarse)} of {len(left)} weights stand less than {_COARSE:g} dB above their rounding"
+    text = f"{many}, this one of {bits} bit{'' if bits == 1 else 's'} {coarse[worst]:.1f} dB"
+    more = "more bits where the shares are largest (kbit search), or fine-tuning"
+    blind = tensor.rounder not in SEEING_SAMPLES
+    yield Cause("few bits", worst, text, f'rounder = "gptq" or "brecq", {more}' if blind else more)

@@ -58,6 +58,7 @@ def render(bundle_dir: Path | str, out: Path | None = None) -> Path:
         check=check,
         analysis=analysis,
         rows=rows,
+        judged=any(limit is not None for limit in (bundle.manifest.get("gates") or {}).values()),
         gates=_gates(bundle.manifest.get("gates") or {}, check, rows),
         bars=charts.bars(rows, bundle.manifest) if check else [],
         parity=parity,

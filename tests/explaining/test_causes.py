@@ -55,6 +55,7 @@ CASES: dict[str, tuple[str, dict[str, np.ndarray], Quantize, str]] = {
         HEAD + f"{{ a = {CONV} (x, w) b = {CONV} (x, u) c = Add (a, b) y = {CONV} (c, v) }}",
         {"w": W, "u": noise(8, 4, 3, 3, times=0.02), "v": V}, Quantize(), "its addends have steps",
     ),
+    "few bits": (PLAIN, {"w": W, "v": V}, Quantize(weights="int2", rounder="mse"), "2 of 2 weights stand less than"),
 }  # fmt: skip
 
 
@@ -68,7 +69,7 @@ def quantized(text: str, weights: dict[str, np.ndarray], wishes: Quantize) -> Qu
 def named(found: Quantized, spoil: Callable[[np.ndarray], np.ndarray] = lambda a: a) -> list[Any]:
     plan = found.rounded.plan
     errors = layer_errors(found.model, apply(found.model, found.rounded), plan, [{"x": spoil(images())}])
-    return causes(found.model, plan, found.stats, errors)
+    return causes(found.model, found.rounded, found.stats, errors)
 
 
 @pytest.mark.parametrize("kind", CASES)
@@ -79,6 +80,13 @@ def test_causes(kind: str) -> None:
     assert rows
     assert words in rows[0].found
     assert rows[0].remedy
+
+
+@pytest.mark.parametrize(("rounder", "words"), [("nearest", 'rounder = "gptq"'), ("gptq", "more bits where")])
+def test_few_bits_are_answered_by_what_was_not_tried(rounder: Any, words: str) -> None:
+    (row,) = named(quantized(PLAIN, {"w": W, "v": V}, Quantize(weights="int3", rounder=rounder)))
+    assert row.kind == "few bits"
+    assert row.remedy.startswith(words)
 
 
 def test_a_plain_network_has_none() -> None:
