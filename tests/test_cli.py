@@ -252,6 +252,15 @@ def test_torch_prints_nothing_of_its_own(
     assert set(found["float_nodes"].values()) == {"the recipe asks for a float model"}
 
 
+def test_a_language_model_is_no_file_to_lint(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "config.json").write_text("{}", "utf-8")
+    (tmp_path / "recipe.toml").write_text('[model]\nsource = "folder"\n[data]\ncalibration = "c.txt"\n', "utf-8")
+    for words in (["lint"], ["search", "--average", "3", "--out", str(tmp_path / "out")]):
+        assert main([words[0], str(tmp_path / "recipe.toml"), *words[1:]]) == 2
+        assert "'folder' is a checkpoint folder of a language model; kbit export and kbit law" in capfd.readouterr().err
+
+
 def test_nothing_to_lint_is_no_clean_bill(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "recipe.toml").write_text('[model]\nsource = "m.onnx"\n[data]\nevaluation = "e.npz"\n', "utf-8")
     assert main(["lint", str(tmp_path / "recipe.toml")]) == 2

@@ -31,7 +31,7 @@ def lint(recipe: RecipeFile, json: Json = False) -> int:
     from exporter.subject import open_subject
 
     wanted = read_recipe(recipe)
-    if wanted.data.calibration is None:
+    if wanted.data.calibration is None and wanted.finetune.data is None:
         raise RecipeError(f"{recipe}: data.calibration is missing", "it names the samples to look at")
     with progress_bars() as progress:
         progress("load", 0, None)

@@ -92,11 +92,11 @@ def trained(history: History) -> str:
 
 
 def findings(found: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What is wrong with calibration data, one line each."""
+    """What is wrong with the data, one line each."""
     lines = []
     for each in found:
         where = f" (first: {', '.join(map(str, each['samples']))})" if each["samples"] else ""
-        lines.append(f"calibration, {each['kind']}: {each['found']}{where}; {each['remedy']}")
+        lines.append(f"data, {each['kind']}: {each['found']}{where}; {each['remedy']}")
     return lines
 
 

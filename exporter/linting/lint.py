@@ -33,12 +33,12 @@ _SHOWN = 5
 def lint(
     recipe: Recipe, subject: Subject, model: ir.Model, progress: Progress = lambda stage, done, total: None
 ) -> list[Finding]:
-    """``model``: the prepared float graph. Without calibration samples there is nothing to say."""
+    """``model``: the prepared float graph."""
     calibration, evaluation = subject.calibration, subject.evaluation
-    if calibration is None:
-        return []
-    looked = scan(calibration, lambda done: progress("lint", done, calibration.count))
     other = None if evaluation is None else scan(evaluation)
+    if calibration is None:
+        return [*_trained_on(subject.training, evaluation, other)]
+    looked = scan(calibration, lambda done: progress("lint", done, calibration.count))
     found = [
         *_ranges(calibration, looked, other, recipe.data.preprocess),
         *_better_ways(recipe, subject, model),
@@ -46,6 +46,7 @@ def lint(
         *_constant(calibration, looked),
         *_repeated(calibration, looked),
         *_leaked(calibration, looked, evaluation, other),
+        *_trained_on(subject.training, evaluation, other),
         *_classes(calibration, evaluation),
         *_few(recipe, calibration, model),
     ]
@@ -115,6 +116,13 @@ def _leaked(data: Dataset, looked: Scan, evaluation: Dataset | None, other: Scan
         )
         remedy = "calibrate with others: what was seen is no test"
         yield Finding("leak", text, remedy, tuple(both[:_SHOWN]))
+
+
+def _trained_on(training: Dataset | None, evaluation: Dataset | None, other: Scan | None) -> Iterator[Finding]:
+    """A network that was trained on the evaluation samples is judged by what it knows by heart."""
+    if training is not None:
+        for each in _leaked(training, scan(training), evaluation, other):
+            yield Finding(each.kind, each.found, "train with others: what was seen is no test", each.samples)
 
 
 def _classes(data: Dataset, evaluation: Dataset | None) -> Iterator[Finding]:

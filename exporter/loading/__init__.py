@@ -82,6 +82,11 @@ def load_with_parity(
             return _with_parity(torch_source.from_exported_program(base / source.source))
         module = torch_source.build(source.source, source.checkpoint, base)
         return _with_parity(torch_source.from_module(module, example_inputs, source.inputs, seed))
+    if (base / source.source / "config.json").is_file():
+        found = f"model.source {source.source!r} is a checkpoint folder of a language model"
+        raise LoadError(
+            found, "kbit export and kbit law take those; what a setting costs them is what kbit law measures"
+        )
     raise LoadError(
         f"model.source {source.source!r} is none of module:callable, .pt2, .onnx",
         "export other formats to ONNX, or name a function that builds the torch module",

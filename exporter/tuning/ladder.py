@@ -96,8 +96,11 @@ def tune(recipe: Recipe, subject: Subject, *, base: Path, out: Path, progress: P
         for rung in rungs:
             if best.passed or best.drop <= recipe.gates.max_drop:  # another gate: no remedy of accuracy helps
                 break
-            for step in rung(place):
+            for step in _steps(rung, place):
                 started = time.monotonic()
+                if isinstance(step, KbitError):
+                    receipts.append(Receipt(_name(rung), str(step), None, None, None, None, 0.0))
+                    break
                 progress(step.name, 0, None)
                 wanted = with_overrides(place.recipe, step.changes)
                 try:
@@ -118,6 +121,18 @@ def tune(recipe: Recipe, subject: Subject, *, base: Path, out: Path, progress: P
     write_whole(out / "recipe.toml", to_toml(moved(place.recipe, base, out)))
     write_whole(out / "tune.json", tuning.to_json())
     return tuning
+
+
+def _steps(rung: Rung, place: Place) -> Iterator[Step | KbitError]:
+    """What the rung tries; last the error that keeps it from going on, such as that of a search."""
+    try:
+        yield from rung(place)
+    except KbitError as error:
+        yield error
+
+
+def _name(rung: Rung) -> str:
+    return getattr(rung, "__name__", "fine-tuning").replace("_", " ")
 
 
 def _least(metric: str, count: int) -> float:

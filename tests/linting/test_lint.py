@@ -41,9 +41,9 @@ def judged() -> Arrays:
     return samples("cifar10_test2000.npz", 100)
 
 
-def found(path: Path, calibration: Arrays, changes: Arrays | None = None) -> list[Finding]:
+def found(path: Path, calibration: Arrays | None, changes: Arrays | None = None, **also: Any) -> list[Finding]:
     wanted = with_overrides(recipe(), {"model.source": str(path), "model.checkpoint": None, **(changes or {})})
-    subject = open_subject(wanted, Path(), Source(wanted.model, None, calibration, judged()))
+    subject = open_subject(wanted, Path(), Source(wanted.model, None, calibration, judged(), **also))
     return lint(wanted, subject, subject.prepared())
 
 
@@ -125,6 +125,14 @@ def test_evaluation_samples_in_the_calibration_set(float_file: Path) -> None:
     assert "5 samples of the evaluation set" in leak.found
 
 
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_evaluation_samples_among_the_training_samples(float_file: Path, calibrated: bool) -> None:
+    training = {name: np.concatenate([array[:40], judged()[name][7:9]]) for name, array in samples().items()}
+    (leak,) = found(float_file, samples() if calibrated else None, training=training)
+    assert (leak.kind, leak.samples) == ("leak", (40, 41))
+    assert leak.remedy.startswith("train with others")
+
+
 def test_the_command(float_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     np.savez(tmp_path / "copies.npz", **with_copies(samples()))
     text = RECIPE.read_text("utf-8").replace("../../shared/data/cifar10_calib.npz", "copies.npz")
@@ -133,7 +141,7 @@ def test_the_command(float_file: Path, tmp_path: Path, capfd: pytest.CaptureFixt
     (tmp_path / "recipe.toml").write_text(text, "utf-8")
     assert main(["lint", str(tmp_path / "recipe.toml")]) == 1
     out = capfd.readouterr().out
-    assert out.startswith("calibration, duplicates: ")
+    assert out.startswith("data, duplicates: ")
     assert out.count("\n") == 1
     assert main(["lint", str(tmp_path / "recipe.toml"), "--json"]) == 1
     assert json.loads(capfd.readouterr().out)["findings"][0]["samples"] == [100, 101, 102, 103, 104]

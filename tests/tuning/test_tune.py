@@ -14,7 +14,7 @@ from exporter.cli import main
 from exporter.errors import DataError
 from exporter.recipe import Recipe, read_recipe, with_overrides
 from exporter.subject import open_subject
-from exporter.tuning import Tuning, ladder, tune
+from exporter.tuning import Tuning, ladder, rungs, tune
 from tests.quantize.graphs import model_of, run
 
 RECIPE = """[model]
@@ -178,3 +178,19 @@ def test_mistakes(folder: Path, capfd: pytest.CaptureFixture[str], text: str, wo
     assert main(["tune", str(folder / "bad.toml"), "--out", str(folder / "bad")]) == 2
     assert words in capfd.readouterr().err
     assert not (folder / "bad").exists()
+
+
+def test_a_rung_that_cannot_be_climbed_is_told_and_passed_over(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search may refuse: what was found until then is not lost, and training is still tried."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise DataError("no plan fits")
+
+    monkeypatch.setattr(rungs, "search", refused)
+    given = {"quantize.weights": "int4", "finetune.data": "calib.npz", "finetune.epochs": 3}
+    found = climbed(folder, tmp_path, monkeypatch, lambda recipe: 10.0, **given)
+    verdicts = {row.step: row.verdict for row in found.receipts}
+    assert verdicts["mixed precision"] == "no plan fits"
+    assert list(verdicts)[-1] == "fine-tuning"
