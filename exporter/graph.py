@@ -24,9 +24,11 @@ __all__ = [
     "is_constant",
     "node_name",
     "only_consumer",
+    "replace",
     "same_first",
     "shape_of",
     "stored",
+    "take_over",
     "verify",
 ]
 
@@ -111,6 +113,25 @@ def fresh_name(graph: ir.Graph, stem: str) -> str:
         count += 1
         name = f"{stem}_{count}"
     return name
+
+
+def take_over(new: ir.Value, old: ir.Value) -> None:
+    """``new`` gets the readers and the name of ``old``, its place among the graph's outputs, and what it lacks of shape
+    and type."""
+    new.shape = old.shape if new.shape is None else new.shape
+    new.type = old.type if new.type is None else new.type
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    new.name, old.name = old.name, None
+
+
+def replace(graph: ir.Graph, old: Sequence[ir.Node], made: Sequence[ir.Node], *, before: ir.Node | None = None) -> None:
+    """``made`` in place of ``old``: the output of the last one made takes over that of the first one named in ``old``.
+
+    before  the node that they stand before; None: the first one named
+    """
+    graph.insert_before(before or old[0], made)
+    take_over(made[-1].outputs[0], old[0].outputs[0])
+    graph.remove(old, safe=True)
 
 
 def add_initializer(graph: ir.Graph, name: str, array: npt.NDArray[np.generic] | ir.TensorProtocol) -> ir.Value:

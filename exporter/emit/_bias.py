@@ -31,11 +31,7 @@ def fuse_bias(model: ir.Model) -> None:
             np.broadcast_to(bias.reshape(-1), (columns,)).copy(),
         )
         fused = ir.Node("", "Gemm", [*node.inputs, row], name=node.name)
-        fused.outputs[0].shape, fused.outputs[0].type = result.shape, result.type
-        model.graph.insert_before(add, [fused])
-        result.replace_all_uses_with(fused.outputs[0], replace_graph_outputs=True)
-        fused.outputs[0].name, result.name = result.name, None
-        model.graph.remove([add, node], safe=True)
+        graph.replace(model.graph, [add, node], [fused])
 
 
 def _is_matrix(value: ir.Value | None) -> bool:

@@ -85,9 +85,4 @@ def _as_gemm(g: ir.Graph, node: ir.Node) -> None:
         node.attributes["transB"] = ir.AttrInt64("transB", 1)
         return
     made = ir.Node("", "Gemm", list(node.inputs), [ir.AttrInt64("transB", 1)], outputs=[ir.Value()], name=node.name)
-    result, last = node.outputs[0], made.outputs[0]
-    last.shape, last.type = result.shape, result.type
-    g.insert_before(node, made)
-    result.replace_all_uses_with(last, replace_graph_outputs=True)
-    last.name, result.name = result.name, None
-    g.remove(node, safe=True)
+    graph.replace(g, [node], [made])

@@ -217,7 +217,7 @@ def _matmul_integer(writing: _Writing, weight: _Weight, node: ir.Node) -> None:
     if len(node.inputs) > 2 and node.inputs[2] is not None:
         biased = ir.Value(name=f"{name}_biased")
         nodes.append(ir.Node("", "Add", [real, node.inputs[2]], outputs=[biased], name=f"{name}/bias"))
-    _replace(g, node, nodes, result)
+    graph.replace(g, [node], nodes)
 
 
 def _behind(writing: _Writing, value: ir.Value | None) -> _Weight | None:
@@ -275,7 +275,7 @@ def _matmul_nbits(writing: _Writing, weight: _Weight, node: ir.Node, grain: PerG
     attributes = [ir.AttrInt64(key, value) for key, value in numbers.items()]
     made = ir.Node(_MICROSOFT, "MatMulNBits", inputs, attributes, outputs=[ir.Value()], name=graph.node_name(node))
     g.opset_imports[_MICROSOFT] = 1
-    _replace(g, node, [made], node.outputs[0])
+    graph.replace(g, [node], [made])
 
 
 def _container_bits(q: QParams, block: int) -> int:
@@ -325,16 +325,6 @@ def _without_zero_point(weight: _Weight) -> tuple[npt.NDArray[np.int8], QParams]
     return own, QParams(q.scheme, q.scale, np.zeros_like(q.zero_point))
 
 
-def _replace(g: ir.Graph, node: ir.Node, nodes: Sequence[ir.Node], result: ir.Value) -> None:
-    """``nodes`` in place of ``node``; the last one's output takes over name and readers."""
-    last = nodes[-1].outputs[0]
-    last.shape, last.type = result.shape, result.type
-    g.insert_before(node, nodes)
-    result.replace_all_uses_with(last, replace_graph_outputs=True)
-    last.name, result.name = result.name, None
-    g.remove(node, safe=True)
-
-
 # -- look-up tables
 
 
@@ -356,7 +346,7 @@ def _look_up(writing: _Writing, weight: _Weight, node: ir.Node) -> None:
         nodes.append(ir.Node("", "Gather", [scale, ids], outputs=[own], name=f"{name}/scales"))
         scale = own
     nodes += _real(picked, scale, ir.Value(name=f"{name}_real"), name)
-    _replace(g, node, nodes, result)
+    graph.replace(g, [node], nodes)
 
 
 def _look_up_blocks(writing: _Writing, weight: _Weight, node: ir.Node, grain: PerGroup) -> None:
@@ -374,4 +364,4 @@ def _look_up_blocks(writing: _Writing, weight: _Weight, node: ir.Node, grain: Pe
     look = ir.Node(_MICROSOFT, "GatherBlockQuantized", inputs, attributes, outputs=[ir.Value()])
     look.name = graph.node_name(node)
     g.opset_imports[_MICROSOFT] = 1
-    _replace(g, node, [look], node.outputs[0])
+    graph.replace(g, [node], [look])

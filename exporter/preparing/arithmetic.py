@@ -67,12 +67,4 @@ def _to_clip(g: ir.Graph, node: ir.Node) -> None:
     name = graph.fresh_name(g, f"{bound.name}_bound")
     scalar = graph.add_initializer(g, name, np.asarray(array, np.float32).reshape(()))
     low, high = (scalar, None) if node.op_type == "Max" else (None, scalar)
-    result = node.outputs[0]
-    clip = ir.Node(
-        "", "Clip", [data, low, high], outputs=[ir.Value(shape=result.shape, type=result.type)], name=node.name
-    )
-    g.insert_before(node, [clip])
-    result.replace_all_uses_with(clip.outputs[0], replace_graph_outputs=True)
-    clip.outputs[0].name = result.name
-    result.name = None
-    g.remove(node, safe=True)
+    graph.replace(g, [node], [ir.Node("", "Clip", [data, low, high], name=node.name)])

@@ -79,24 +79,18 @@ def _replace(
     fits = tuple(deep[1:]) == (channels * block * block, *size)
     if not fits or tuple(wide[1:]) != (channels, size[0] * block, size[1] * block):
         return False
-    old = last.outputs[0]
     made = ir.Node(
         "",
         kind,
         [source],
         ir.convenience.convert_attributes({"blocksize": block, **attributes}),
-        outputs=[ir.Value(shape=old.shape, type=old.type)],
         name=last.name,
     )
-    g.insert_before(last, made)
-    new = made.outputs[0]
-    old.replace_all_uses_with(new, replace_graph_outputs=True)
     turn = last.inputs[0].producer() if last.inputs[0] is not None else None
     assert turn is not None
     first = turn.inputs[0].producer() if turn.inputs[0] is not None else None
     assert first is not None
-    g.remove([last, turn, first], safe=True)
-    new.name, old.name = old.name, None
+    graph.replace(g, [last, turn, first], [made])
     return True
 
 

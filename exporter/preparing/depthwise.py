@@ -21,18 +21,12 @@ def replace_by_depthwise(
     constants   the weight [channels,1,...] and, where there is one, the bias [channels], by name
     attributes  of the Conv but for its group
     """
-    source, old = node.inputs[0], node.outputs[0]
     channels = len(next(iter(constants.values())))
     made = ir.Node(
         "",
         "Conv",
-        [source, *(graph.add_initializer(g, name, array) for name, array in constants.items())],
+        [node.inputs[0], *(graph.add_initializer(g, name, array) for name, array in constants.items())],
         [*attributes, ir.AttrInt64("group", channels)],
-        outputs=[ir.Value(shape=old.shape, type=old.type)],
         name=node.name,
     )
-    g.insert_before(node, made)
-    new = made.outputs[0]
-    old.replace_all_uses_with(new, replace_graph_outputs=True)
-    g.remove(node, safe=True)
-    new.name, old.name = old.name, None
+    graph.replace(g, [node], [made])

@@ -110,6 +110,5 @@ def _spread(g: ir.Graph, node: ir.Node, concat: ir.Node) -> None:
         for place, other in enumerate(concat.inputs):
             if other is value:
                 concat.replace_input_with(place, made)
-    result.replace_all_uses_with(joined, replace_graph_outputs=True)
+    graph.take_over(joined, result)
     g.remove(node, safe=True)
-    joined.name, result.name = result.name, None

@@ -31,14 +31,8 @@ def _fuse_bias(g: ir.Graph, node: ir.Node) -> None:
     bias = graph.constant(other)
     if other is None or bias is None or bias.shape not in {(array.shape[1],), (1, array.shape[1])}:
         return
-    result = add.outputs[0]
-    fused = ir.Node(
-        "", "Gemm", [data, weight, other], outputs=[ir.Value(shape=result.shape, type=result.type)], name=node.name
-    )
-    g.insert_before(add, [fused])
-    result.replace_all_uses_with(fused.outputs[0], replace_graph_outputs=True)
-    fused.outputs[0].name, result.name = result.name, None
-    g.remove([add, node], safe=True)
+    fused = ir.Node("", "Gemm", [data, weight, other], name=node.name)
+    graph.replace(g, [add, node], [fused])
     _flatten_bias(g, fused)
 
 

@@ -55,7 +55,4 @@ def _write(
     last = ir.Node(
         "", "Mul", [nodes[-1].outputs[0], constant("alpha", alpha)], outputs=[made("scaled")], name=f"{stem}/scale"
     )
-    g.insert_before(last_node, [*nodes, last])
-    result.replace_all_uses_with(last.outputs[0], replace_graph_outputs=True)
-    last.outputs[0].name, result.name = result.name, None
-    g.remove([last_node, node] if follower is not None else node, safe=True)
+    graph.replace(g, [last_node] if follower is None else [follower, node], [*nodes, last])

@@ -51,11 +51,6 @@ def _as_gemm(g: ir.Graph, node: ir.Node, flat: dict[int, ir.Value]) -> None:
     after = ir.Value(name=f"{stem}_result", shape=ir.Shape([count, columns]), type=result.type)
     made += [
         ir.Node("", "Gemm", [flat[id(source)], weight, row], outputs=[after], name=node.name),
-        ir.Node("", "Reshape", [after, back], outputs=[ir.Value(shape=result.shape, type=result.type)]),
+        ir.Node("", "Reshape", [after, back], name=f"{stem}/out"),
     ]
-    made[-1].name = f"{stem}/out"
-    g.insert_before(node, made)  # a later reader of the reshaped source may stand before this Add
-    end = made[-1].outputs[0]
-    result.replace_all_uses_with(end, replace_graph_outputs=True)
-    end.name, result.name = result.name, None
-    g.remove([add, node], safe=True)
+    graph.replace(g, [add, node], made, before=node)  # a reader of the reshaped source may stand before this Add

@@ -51,13 +51,8 @@ def _replace(g: ir.Graph, node: ir.Node, *, keep_dims: bool) -> None:
     assert source.shape is not None
     ones = ir.Shape([*source.shape[:2], *([1] * (len(source.shape) - 2))])
     pool = ir.Node("", "GlobalAveragePool", [source], outputs=[ir.Value(shape=ones, type=result.type)], name=node.name)
-    nodes, last = [pool], pool.outputs[0]
+    nodes = [pool]
     if not keep_dims:
         pool.outputs[0].name = f"{result.name}_pooled"
-        flat = ir.Value(shape=result.shape, type=result.type)
-        nodes.append(ir.Node("", "Flatten", [last], outputs=[flat], name=f"{node.name}/flatten"))
-        last = flat
-    g.insert_before(node, nodes)
-    result.replace_all_uses_with(last, replace_graph_outputs=True)
-    last.name, result.name = result.name, None
-    g.remove(node, safe=True)
+        nodes.append(ir.Node("", "Flatten", pool.outputs, name=f"{node.name}/flatten"))
+    graph.replace(g, [node], nodes)

@@ -100,6 +100,5 @@ def _write(g: ir.Graph, node: ir.Node, axes: list[Axis], weight: npt.NDArray[np.
             for tag, n in (("begin", begin), ("end", end), ("axes", list(range(2, 2 + len(axes)))))
         ]
         value = made("Slice", [value, *numbers], ir.Shape([batch, channels, *(axis.out for axis in axes)]))
-    result.replace_all_uses_with(value, replace_graph_outputs=True)
+    graph.take_over(value, result)
     g.remove([last, node] if last is not node else node, safe=True)
-    value.name, result.name = result.name, None
