@@ -45,8 +45,8 @@ def read(source: Any, names: Sequence[str], preprocess: Mapping[str, Preprocess]
         if path.suffix != ".npz":
             raise DataError(f"{path} is neither .npz nor a folder", "save arrays with numpy.savez")
         return _from_npz(path, names)
-    if isinstance(source, np.ndarray):
-        source = {names[0]: source}
+    if hasattr(source, "__array__"):  # a torch tensor, too
+        source = {names[0]: np.asarray(source)}
     if isinstance(source, Mapping):
         return _from_arrays({k: np.asarray(v) for k, v in source.items()}, names, "calibration data")
     return _from_batches(source, names, "calibration data")
@@ -158,8 +158,30 @@ def _told(batches: Iterator[Any], source: str) -> Iterator[Any]:
         raise DataError(f"data {source!r} failed: {user_code.innermost(error)}") from error
 
 
+def _parted(item: Any, names: Sequence[str], where: str) -> tuple[Mapping[str, Any], Any]:
+    """Inputs by name and labels, or None, of one batch."""
+    if isinstance(item, Mapping):
+        return item, None
+    parts = item if isinstance(item, tuple) or (isinstance(item, list) and _holds_parts(item, names)) else (item,)
+    if len(parts) == 2 and isinstance(parts[0], Mapping):
+        return parts[0], parts[1]
+    if len(parts) > len(names) + 1:
+        found = f"{where}: a batch of {len(parts)} arrays for {len(names)} input{'s'[: len(names) > 1]}"
+        raise DataError(found, "give the inputs in the model's order, then labels if there are any")
+    return dict(zip(names, parts, strict=False)), parts[len(names)] if len(parts) > len(names) else None
+
+
+def _holds_parts(batch: list[Any], names: Sequence[str]) -> bool:
+    """What a torch DataLoader gives, [inputs, labels]; arrays of one shape are a batch as the list of its samples."""
+    if not batch or not all(hasattr(part, "__array__") or isinstance(part, Mapping) for part in batch):
+        return False
+    shapes = {np.shape(part) for part in batch if not isinstance(part, Mapping)}
+    return len(batch) == 1 or len(names) > 1 or len(shapes) > 1 or isinstance(batch[0], Mapping)
+
+
 def _from_batches(batches: Any, names: Sequence[str], where: str) -> Raw:
-    """Batches as arrays, dicts by input name, or (inputs, labels); gathered, since they may come only once."""
+    """Batches as arrays, dicts by input name, (inputs, labels) or (first, second, …), as a torch DataLoader gives them;
+    gathered, since they may come only once."""
     if not isinstance(batches, Iterable):
         raise DataError(
             f"{where} gives {type(batches).__name__}", "expected arrays, a dict of arrays, or batches of them"
@@ -167,12 +189,9 @@ def _from_batches(batches: Any, names: Sequence[str], where: str) -> Raw:
     columns: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in names}
     labels: list[npt.NDArray[Any]] = []
     for number, item in enumerate(batches):
-        batch = item
-        if isinstance(batch, tuple) and len(batch) == 2:
-            batch, given = batch
+        batch, given = _parted(item, names, where)
+        if given is not None:
             labels.append(np.asarray(given))
-        if not isinstance(batch, Mapping):
-            batch = {names[0]: batch}
         for name in names:
             if name not in batch:
                 raise DataError(f"{where}: batch {number} has no array {name!r}", f"it has {', '.join(batch)}")

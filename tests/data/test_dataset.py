@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from exporter.data import check_labels, open_dataset
 from exporter.errors import DataError
@@ -64,6 +66,36 @@ def test_what_a_callable_prints_is_no_result(tmp_path: Path, capfd: pytest.Captu
     assert first("loud:go", base=tmp_path).shape == (2, 3, 4, 5)
     out, err = capfd.readouterr()
     assert (out, err.split()) == ("", ["module", "batch"])
+
+
+def test_what_torch_gives() -> None:
+    x, y = torch.from_numpy(ARRAY), torch.arange(10)
+    np.testing.assert_array_equal(first(x), ARRAY)
+    np.testing.assert_array_equal(first({"image": x}), ARRAY)
+    for columns in ((x,), (x, y)):
+        loader = DataLoader(TensorDataset(*columns), batch_size=4)
+        np.testing.assert_array_equal(first(loader), ARRAY)
+        labels = open_dataset(loader, IMAGE).labels
+        assert (labels is None) == (len(columns) == 1)
+        assert labels is None or labels.tolist() == list(range(10))
+
+
+def test_batches_of_several_inputs() -> None:
+    inputs = {"a": InputSpec(["n", 2]), "b": InputSpec(["n", 2])}
+    a, b, y = (np.arange(6, dtype=np.float32).reshape(3, 2) + i for i in range(3))
+    for kind in (tuple, list):
+        data = open_dataset([kind((a, b)), kind((a, b))], inputs)
+        assert (data.count, data.labels) == (6, None)
+        assert (next(data.batches(3))["b"] == b).all()
+        labelled = open_dataset([kind((a, b, y[:, 0]))], inputs)
+        assert labelled.labels is not None
+        assert labelled.labels.tolist() == y[:, 0].tolist()
+    with pytest.raises(DataError, match="a batch of 4 arrays for 2 inputs"):
+        open_dataset([(a, b, y, y)], inputs)
+
+
+def test_a_batch_may_be_the_list_of_its_samples() -> None:
+    np.testing.assert_array_equal(first([list(ARRAY[:4]), list(ARRAY[4:])]), ARRAY)
 
 
 def test_image_folders_with_classes(tmp_path: Path) -> None:
