@@ -184,8 +184,8 @@ def export(
 ) -> bundles.Bundle:
     """The line in one call: a torch module, "module:callable", .pt2 or .onnx -> a checked bundle in ``out``.
 
-    calibration, evaluation  a path as in a recipe, an array, a dict of arrays by input name (with "labels"), or batches, as of a
-                             torch DataLoader
+    calibration, evaluation  a path as in a recipe, an array, a dict of arrays by input name (with "labels"), or
+                             batches of them, as from a torch DataLoader
     finetune                 the same: samples to train the quantized model on
     keys                     any key of a recipe by its own name: weights="int8", observer="mse", max_drop=0.5,
                              preprocess={"image": Preprocess(...)}, inputs={"image": InputSpec(...)}
