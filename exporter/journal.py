@@ -24,7 +24,9 @@ class Journal:
         try:
             lines = self._path.read_text("utf-8").split("\n") if self._path.is_file() else []
             if lines and lines[0] != heading:
-                raise KbitError(f"{self._path} is of another recipe or other data", "name another folder after --out")
+                raise KbitError(
+                    f"{self._path} is of another recipe, other data or other options", "name another folder after --out"
+                )
             kept = [heading]
             for line in lines[1:-1]:  # what follows the last line break was cut off
                 question, answer = json.loads(line)

@@ -89,9 +89,8 @@ def sweep(
     grains: Sequence[int | str] = groups or [recipe.quantize.granularity]
     names = rounders or [recipe.quantize.rounder]
     settings = [(width, grain, name) for name in names for grain in grains for width in widths]
-    wanted = [
-        with_overrides(recipe, _changes(recipe, setting)) for setting in settings
-    ]  # all are looked at before the first
+    # all are looked at before the first is made
+    wanted = [with_overrides(recipe, _changes(recipe, setting)) for setting in settings]
     points: list[Point] = []
     whole: dict[str, Any] = {}
     for done, (setting, one) in enumerate(zip(settings, wanted, strict=True)):

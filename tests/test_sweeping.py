@@ -64,7 +64,7 @@ def test_figures_of_changed_data_are_not_reused(
     np.savez(tmp_path / "data.npz", **changed)
     capfd.readouterr()
     assert main(words) == 2
-    assert "is of another recipe or other data; name another folder" in capfd.readouterr().err
+    assert "is of another recipe, other data or other options; name another folder" in capfd.readouterr().err
 
 
 def test_each_setting_is_a_training_of_its_own(folder: Path, tmp_path: Path) -> None:

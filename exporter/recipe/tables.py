@@ -281,7 +281,8 @@ class Targets(Table, frozen=True):
     )
 
     prefer: Annotated[
-        Literal["speed", "size"], _says("where one costs the other: 4-bit convolutions in TFLite are slow")
+        Literal["speed", "size"],
+        _says("where one costs the other: 4-bit convolutions in TFLite are slow, and their outputs may be a step off"),
     ] = "speed"
 
     def __post_init__(self) -> None:

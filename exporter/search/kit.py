@@ -20,7 +20,7 @@ import onnx_ir as ir
 from exporter import graph, grid
 from exporter.data import Dataset
 from exporter.errors import DataError
-from exporter.files import replacing
+from exporter.files import replacing, writing
 from exporter.quantization import quantize
 from exporter.quantize import apply, make_plan
 from exporter.recipe import Quantize, Recipe, from_dict, to_dict, with_overrides
@@ -52,7 +52,8 @@ def write_kit(
     samples  of calibration that layers are rounded with. As many more, or half as many at least, are held out: rounding
              has not seen them, so they tell plans apart as new data would.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
 
     def put(name: str, body: bytes) -> None:

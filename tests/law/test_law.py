@@ -85,7 +85,7 @@ def test_a_store_forgets_a_line_that_was_cut_off_and_refuses_another_recipe(tmp_
     assert list(again.results.values()) == results[:1]
     again.add(results[1])
     assert list(Store(tmp_path, '{"a": 1}').results.values()) == results
-    with pytest.raises(KbitError, match="is of another recipe or other data"):
+    with pytest.raises(KbitError, match="is of another recipe, other data or other options"):
         Store(tmp_path, '{"a": 2}')
 
 
@@ -160,7 +160,7 @@ def test_whatever_goes_in_is_known_by_its_bytes(changed: str, tmp_path: Path, mo
         with pytest.raises(Measures):
             run_law(recipe, base=tmp_path, out=tmp_path / "out")
     (tmp_path / changed).write_bytes(b"another")
-    with pytest.raises(KbitError, match="is of another recipe or other data"):
+    with pytest.raises(KbitError, match="is of another recipe, other data or other options"):
         run_law(recipe, base=tmp_path, out=tmp_path / "out")
 
 

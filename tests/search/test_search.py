@@ -247,6 +247,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
     "outside": (lambda f: found(f, f / "whole", 9), "lies outside the widths"),
     "no width": (lambda f: search(*opened(f), Budget(9), out=f / "x", widths=("int9",)), "no width of weights"),
     "other data": (lambda f: search(*opened(f), Budget(9), out=f / "whole", samples=8), "of another recipe"),
+    "below a file": (lambda f: search(*opened(f), Budget(9), out=f / "net.onnx" / "x"), "cannot write"),
 }
 
 
