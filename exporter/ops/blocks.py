@@ -15,7 +15,7 @@ _Turn = tuple[list[int], list[int]]  # sizes of the finer axes, and their order 
 
 
 def depth_to_space(ctx: Lowering) -> None:
-    """DEPTH_TO_SPACE; in CRD order a TRANSPOSE is faster than to gather the channels first.
+    """DEPTH_TO_SPACE; a TRANSPOSE of int16, and in CRD order, where it is faster than to gather the channels first.
 
     ``preparing.blocks`` leaves that order only where no convolution can sort its channels.
     """
@@ -28,7 +28,7 @@ def depth_to_space(ctx: Lowering) -> None:
 
 
 def space_to_depth(ctx: Lowering) -> None:
-    """SPACE_TO_DEPTH, and back what ``depth_to_space`` does."""
+    """SPACE_TO_DEPTH; a TRANSPOSE of int16, and in CRD order."""
     block = ctx.attr("blocksize")
     image = ctx.input(0, _LAYOUT).tensor
     batch, high, wide, channels = image.shape
