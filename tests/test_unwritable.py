@@ -138,22 +138,23 @@ def refused(words: list[str], named: str, folder: Path, capfd: pytest.CaptureFix
     return err
 
 
-@pytest.mark.parametrize("place", [a_file, below_a_file, far_below_a_file, no_permission])
-@pytest.mark.parametrize("command", FOLDERS)
-def test_a_folder_that_cannot_be(
-    command: str, place: Callable[[Path], str], here: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    where = place(here)
-    refused([*FOLDERS[command], where], where, here, capfd)
+CASES = [
+    pytest.param(words, place, id=f"{command}-{place.__name__}")
+    for commands, places in (
+        (FOLDERS, (a_file, below_a_file, far_below_a_file, no_permission)),
+        (FILES, (a_folder, below_a_file, below_nothing, no_permission)),
+    )
+    for command, words in commands.items()
+    for place in places
+]
 
 
-@pytest.mark.parametrize("place", [a_folder, below_a_file, below_nothing, no_permission])
-@pytest.mark.parametrize("command", FILES)
-def test_a_file_that_cannot_be(
-    command: str, place: Callable[[Path], str], here: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("words", "place"), CASES)
+def test_an_output_that_cannot_be(
+    words: list[str], place: Callable[[Path], str], here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     where = place(here)
-    refused([*FILES[command], where], where, here, capfd)
+    refused([*words, where], where, here, capfd)
 
 
 @pytest.mark.parametrize("name", RESULTS)

@@ -16,7 +16,7 @@ from msgspec import structs
 
 from exporter.cli import main
 from exporter.errors import KbitError
-from exporter.quantization import quantize
+from exporter.quantization import Quantized, quantize
 from exporter.quantize import apply
 from exporter.recipe import Override, Quantize, Recipe, from_dict, read_recipe
 from exporter.reference import divergence
@@ -77,6 +77,12 @@ def body(out: Path) -> dict:
     return json.loads((out / "search.json").read_text("utf-8"))
 
 
+def parted(model: ir.Model, made: Quantized, images: np.ndarray) -> float:
+    """How far the network as it is exported is from the float one."""
+    exact, found = (run(graph, {"image": images})["y"] for graph in (model, apply(made.model, made.rounded)))
+    return divergence(exact.astype(np.float64), found.astype(np.float64), classes=True)
+
+
 @pytest.fixture(scope="module")
 def whole(folder: Path) -> Path:
     found(folder, folder / "whole", workers=2)
@@ -99,9 +105,7 @@ def test_what_is_chosen_by_is_what_export_makes(folder: Path, whole: Path) -> No
     model = subject.prepared()
     made = quantize(model, Quantize(override=overrides, observer=recipe.quantize.observer), subject.batches(32))
     images = np.load(folder / "calib.npz")["image"]
-    exact, found = (run(graph, {"image": images})["y"] for graph in (model, apply(made.model, made.rounded)))
-    expected = divergence(exact.astype(np.float64), found.astype(np.float64), classes=True)
-    assert best["shipped"]["divergence"] == pytest.approx(expected, rel=0.05)
+    assert best["shipped"]["divergence"] == pytest.approx(parted(model, made, images), rel=0.05)
 
 
 def test_a_budget_of_latency(
@@ -141,9 +145,7 @@ def test_biases_are_compared_as_they_are_exported(folder: Path, tmp_path: Path, 
     (divergence_seen, _) = score(str(tmp_path), {"w1": "int3"}, "calibration")
     override = Override(match="w1", weights="int3", activations="float")
     made = quantize(model, structs.replace(wishes, weights="float", override=[override]), subject.batches(32))
-    exact, found = (run(graph, {"image": images})["y"] for graph in (model, apply(made.model, made.rounded)))
-    expected = divergence(exact.astype(np.float64), found.astype(np.float64), classes=True)
-    assert divergence_seen == pytest.approx(expected, rel=1e-3)
+    assert divergence_seen == pytest.approx(parted(model, made, images), rel=1e-3)
 
 
 @pytest.mark.parametrize(("rounded_with", "judged_by"), [(48, slice(48, 96)), (64, slice(64, 96)), (65, slice(65))])
@@ -159,9 +161,7 @@ def test_plans_are_chosen_by_samples_held_out(
     wishes = structs.replace(recipe.quantize, override=[Override(match="w2", weights="int2")])
     feeds = [{"image": images[start : min(start + 32, rounded_with)]} for start in range(0, rounded_with, 32)]
     made = quantize(model, wishes, lambda: iter(feeds))
-    exact, found = (run(graph, {"image": images[judged_by]})["y"] for graph in (model, apply(made.model, made.rounded)))
-    expected = divergence(exact.astype(np.float64), found.astype(np.float64), classes=True)
-    assert divergence_seen == pytest.approx(expected, rel=1e-2)
+    assert divergence_seen == pytest.approx(parted(model, made, images[judged_by]), rel=1e-2)
 
 
 def test_each_layer_is_measured_alone(whole: Path) -> None:
