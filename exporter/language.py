@@ -30,6 +30,19 @@ __all__ = ["Made", "make"]
 
 Progress = Callable[[str, int, int | None], None]
 _PROMPTS, _PROMPT = 4, 32  # golden prompts, and tokens of each
+_SAMPLES = "text is read in windows: language.windows and language.calibration_windows"
+_DECODER = "weights, shapes and tokens are those of the checkpoint folder"
+_UNUSED: Mapping[str, str] = {  # keys that would change nothing, and why
+    "model.checkpoint": _DECODER,
+    "model.inputs": _DECODER,
+    "data.preprocess": _DECODER,
+    "data.metric": "it is judged by perplexity",
+    "data.calibration_samples": _SAMPLES,
+    "data.evaluation_samples": _SAMPLES,
+    "quantize.observer": "activations are not calibrated",
+    "quantize.passes": "its layers are planned as they are",
+    "quantize.io": "its inputs are tokens, its outputs logits in float32",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +96,11 @@ def _check_wishes(recipe: Recipe) -> None:
     if recipe.quantize.activations == "int16":
         found = "quantize.activations = 'int16' for a language model"
         raise RecipeError(found, 'only weights are planned: activations = "dynamic" (fast) or "float"')
+    body = to_dict(recipe)  # without defaults
+    for key, why in _UNUSED.items():
+        table, name = key.split(".")
+        if name in body.get(table, {}):
+            raise RecipeError(f"{key} for a language model", f"leave it out: {why}")
     if language.context is not None and language.window > language.context:
         found = f"language.window = {language.window} is longer than language.context = {language.context}"
         raise RecipeError(found, "the cache must hold a window")

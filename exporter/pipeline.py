@@ -25,7 +25,7 @@ from exporter.lm.checkpoint import is_checkpoint
 from exporter.loading import Parity
 from exporter.quantization import Quantized, quantize
 from exporter.quantize import FLOAT_WEIGHTS, apply
-from exporter.recipe import Model, Recipe, with_arguments
+from exporter.recipe import Language, Model, Recipe, with_arguments
 from exporter.subject import Source, Subject, open_subject
 from exporter.types import Plan, Rounded
 
@@ -57,6 +57,7 @@ class Outcome:
     no_gains       widths that buy no speed on the recipe's targets
     float_weights  by artifact: weights with integers in the plan that lie in its file as float32 numbers
     causes         what the loss looks like, where there is one
+    idle_passes    by weight pass of the recipe that changed nothing, what it had looked for
     """
 
     bundle: bundles.Bundle
@@ -70,6 +71,7 @@ class Outcome:
     no_gains: Sequence[worth.NoGain] = ()
     float_weights: Mapping[str, Sequence[str]] = field(default_factory=dict)
     causes: Sequence[Cause] = ()
+    idle_passes: Mapping[str, str] = field(default_factory=dict)
 
 
 def quiet(stage: str, done: int, total: int | None) -> None:
@@ -154,7 +156,7 @@ def build(recipe: Recipe, subject: Subject, *, out: Path, progress: Progress = q
     report = _report(bundle.path, progress) if proofs else None
     in_float = plan.float_nodes if integer else dict.fromkeys(map(node_name, model.graph), _ALL_FLOAT)
     wide = {name: kept for name, some in uses.items() if (kept := _kept_wide(some, plan))}
-    facts = faults, histories, slim.facts, no_gains, wide, named
+    facts = faults, histories, slim.facts, no_gains, wide, named, found.idle_passes
     return Outcome(bundle, result, subject.parity, in_float, report, *facts)
 
 
@@ -219,6 +221,8 @@ def findings(bundle: Path | str) -> list[dict[str, Any]]:
 
 def _check_wishes(recipe: Recipe, base: Path, calibrated: bool, trained: bool) -> None:
     quantize = recipe.quantize
+    if recipe.language != Language():
+        raise RecipeError("[language] for a model that is not a checkpoint folder", "leave it out")
     if quantize.weights in FLOAT_WEIGHTS and quantize.activations != "float":
         found = f"quantize.weights = {quantize.weights!r} with quantize.activations = {quantize.activations!r}"
         raise RecipeError(found, 'integer activations need integer weights; activations = "float" goes with any')
@@ -242,7 +246,7 @@ def _analyse(
     uses: Mapping[str, Sequence[WeightUse]],
 ) -> dict[str, Any]:
     """analysis.json: findings of the linter, each layer's error, the worst tensors' histograms, parity with torch,
-    what was pruned, how training went, widths that buy no speed."""
+    what was pruned, how training went, widths that buy no speed, weight passes that changed nothing."""
     layers, plan = [], found.rounded.plan
     if plan.tensors and isinstance(samples, Dataset):
         quantized = apply(found.model, found.rounded)
@@ -270,6 +274,7 @@ def _analyse(
         "pruning": None if pruning is None else asdict(pruning),
         "training": [asdict(history) for history in trained],
         "no_gains": [worth.to_dict(each) for each in no_gains],
+        "idle_passes": dict(found.idle_passes),
     }
     bundles.add_result(bundle.path, "analysis.json", body)
     return body

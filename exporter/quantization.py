@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +26,15 @@ Progress = Callable[[str, int, int | None], None]  # stage, done, total
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Quantized:
-    """model: the float graph that was planned (after the weight passes). ``apply(model, rounded)`` is the QDQ graph."""
+    """model: the float graph that was planned (after the weight passes). ``apply(model, rounded)`` is the QDQ graph.
+
+    idle_passes  by weight pass that changed nothing, what it had looked for
+    """
 
     model: ir.Model
     stats: Mapping[str, TensorStats]
     rounded: Rounded
+    idle_passes: Mapping[str, str] = field(default_factory=dict)
 
 
 @one_blas_thread
@@ -55,13 +59,15 @@ def quantize(
         assert batches is not None
         return calibrate(graph, batches(), values=values, progress=lambda done: progress("calibrate", done, count))
 
-    model = condition(model, wishes.passes, observed if batches is not None else None)
+    made = condition(model, wishes.passes, observed if batches is not None else None)
+    model = made.model
     watched = planned_activations(model, wishes)
     stats = observed(model, watched) if watched and batches is not None else {}
     progress("plan", 0, None)
     plan = make_plan(model, stats, wishes, observe=OBSERVERS[wishes.observer], samples=batches is not None)
     told = lambda done, total: progress("round", done, total)  # noqa: E731
-    return Quantized(model, stats, round_planned(model, plan, wishes, batches, progress=told, seed=seed))
+    rounded = round_planned(model, plan, wishes, batches, progress=told, seed=seed)
+    return Quantized(model, stats, rounded, made.idle)
 
 
 def round_planned(

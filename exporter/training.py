@@ -86,7 +86,7 @@ def finetuned(
     trained, history = _train(
         recipe, recipe.finetune, found.model, found.rounded, slim.masks, teacher, subject, progress, "finetune"
     )
-    return Quantized(trained.model, found.stats, trained.rounded), (*slim.histories, history)
+    return Quantized(trained.model, found.stats, trained.rounded, found.idle_passes), (*slim.histories, history)
 
 
 def _train(

@@ -281,6 +281,19 @@ def test_weights_that_a_runtime_cannot_hold_are_named(tmp_path: Path, capfd: pyt
     assert err == ""
 
 
+def test_wishes_that_change_nothing_are_said(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A pass with nothing to do is a line; keys of language models for another kind of model are refused."""
+    capfd.readouterr()
+    words = ["export", str(model / "model.onnx"), "--calibration", str(model / "data.npz"), "--passes", "rotate"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    line = "pass rotate changed nothing: this model has no MatMul or Gemm with a constant weight whose inputs divide"
+    assert line in " ".join(capfd.readouterr().out.split())
+    assert json.loads((tmp_path / "out" / "analysis.json").read_text())["idle_passes"].keys() == {"rotate"}
+    assert "changed nothing" in (tmp_path / "out" / "report.html").read_text()
+    assert main([*words, "--window", "64", "--out", str(tmp_path / "other")]) == 2
+    assert "[language] for a model that is not a checkpoint folder" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("suffix", ["tflite", "onnx"])
 def test_convert(suffix: str, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / f"model.{suffix}"

@@ -46,6 +46,7 @@ def outcome(found: Outcome) -> list[RenderableType]:
     wide = any(each.activation_bits == 16 for each in found.no_gains)
     parts += [] if wide and not found.float_nodes else float_nodes(found.float_nodes)
     parts += float_weights(found.float_weights)
+    parts += [f"pass {name} changed nothing: this model has no {place}" for name, place in found.idle_passes.items()]
     parts += [f"loss, {each.kind} at {each.where}: {each.found}; try {each.remedy}" for each in found.causes[:_CAUSES]]
     parts += [*no_gains(found.no_gains), *verdict(found.check)]
     parts.append(f"bundle  {found.bundle.path}")
@@ -65,6 +66,7 @@ def outcome_json(found: Outcome) -> dict[str, Any]:
         "training": [dataclasses.asdict(history) for history in found.training],
         "no_gains": [worth.to_dict(each) for each in found.no_gains],
         "causes": [dataclasses.asdict(each) for each in found.causes],
+        "idle_passes": dict(found.idle_passes),
         "float_weights": {name: list(kept) for name, kept in found.float_weights.items()},
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import onnx_ir as ir
 
@@ -31,7 +32,7 @@ from exporter.preparing.unshare import unshare
 from exporter.threads import one_blas_thread
 from exporter.types import TensorStats
 
-__all__ = ["INT8_PASSES", "PASSES", "WEIGHT_PASSES", "condition", "prepare"]
+__all__ = ["INT8_PASSES", "PASSES", "WEIGHT_PASSES", "Conditioned", "condition", "prepare"]
 
 PASSES: Mapping[str, Callable[[ir.Model], None]] = {
     "fold": fold,
@@ -56,7 +57,20 @@ PASSES: Mapping[str, Callable[[ir.Model], None]] = {
 _INT8 = {"linear", "int8_forms", "averages", "lone_norms", "transposed"}
 INT8_PASSES: tuple[str, ...] = tuple(PASSES)
 _FLOAT_PASSES: tuple[str, ...] = tuple(name for name in PASSES if name not in _INT8)
-WEIGHT_PASSES: tuple[str, ...] = ("equalize", "smooth", "rotate")
+_WANTED: Mapping[str, str] = {  # by each weight pass
+    "equalize": "pair of Convs or Gemms with nothing but rectifiers, pooling or a flattening between them",
+    "smooth": "MatMul or Gemm with a constant weight",
+    "rotate": "MatMul or Gemm with a constant weight whose inputs divide by 16",
+}
+WEIGHT_PASSES: tuple[str, ...] = tuple(_WANTED)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conditioned:
+    """model: computes the same. idle: by pass that found nothing to change, what it had looked for."""
+
+    model: ir.Model
+    idle: Mapping[str, str]
 
 
 @one_blas_thread
@@ -64,7 +78,7 @@ def condition(
     model: ir.Model,
     passes: Sequence[str],
     observe: Callable[[ir.Model, Sequence[str]], Mapping[str, TensorStats]] | None = None,
-) -> ir.Model:
+) -> Conditioned:
     """A new graph that computes the same with weights and activations that are easier to quantize.
 
     passes   names from WEIGHT_PASSES, run in the order given
@@ -72,20 +86,23 @@ def condition(
     Raises RecipeError for an unknown pass, and DataError for "smooth" without samples.
     """
     result = model.clone()
+    idle: dict[str, str] = {}
     for name in passes:
         match name:
             case "equalize":
-                equalize(result)
+                places = equalize(result)
             case "smooth":
                 if observe is None:
                     raise DataError("pass 'smooth' needs calibration samples", "give data.calibration, or leave it out")
-                smooth(result, observe(result, smoothed_values(result)))
+                places = smooth(result, observe(result, smoothed_values(result)))
             case "rotate":
-                rotate(result)
+                places = rotate(result)
             case _:
                 raise RecipeError(f"quantize.passes: unknown pass {name!r}", f"known: {', '.join(WEIGHT_PASSES)}")
         graph.verify(result, f"pass {name}")
-    return result
+        if not places:
+            idle[name] = _WANTED[name]
+    return Conditioned(result, idle)
 
 
 @one_blas_thread

@@ -36,8 +36,11 @@ class _Pair:
     repeat: int
 
 
-def equalize(model: ir.Model) -> None:
-    """Every pair in turn until the scales settle: chains of three, as around a depthwise convolution, need several."""
+def equalize(model: ir.Model) -> int:
+    """Every pair in turn until the scales settle: chains of three, as around a depthwise convolution, need several.
+
+    Returns how many pairs there are.
+    """
     _open_clips(model)
     pairs = list(_pairs(model))
     weights = {id(n): _own(n, 1) for pair in pairs for n in (pair.first, pair.second)}
@@ -65,6 +68,7 @@ def equalize(model: ir.Model) -> None:
         _write(pair.second, 1, weights[id(pair.second)])
         if biases[id(pair.first)] is not None:
             _write(pair.first, 2, biases[id(pair.first)])
+    return len(pairs)
 
 
 def _open_clips(model: ir.Model) -> None:

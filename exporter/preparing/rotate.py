@@ -19,14 +19,19 @@ __all__ = ["rotate"]
 _LEAST, _MOST = 16, 128  # channels of a block
 
 
-def rotate(model: ir.Model) -> None:
-    """In place: every linear layer with a constant weight whose inputs divide into blocks of 16 or more."""
+def rotate(model: ir.Model) -> int:
+    """In place: every linear layer with a constant weight whose inputs divide into blocks of 16 or more.
+
+    Returns how many activations were rotated.
+    """
+    rotated = 0
     blocks: dict[int, ir.Value] = {}
     for name, nodes in linear_readers(model).items():
         depth = rows_of(nodes[0]).shape[1]
         size = min(depth & -depth, _MOST)
         if size < _LEAST:
             continue
+        rotated += 1
         matrix = hadamard(size)
         if size not in blocks:
             blocks[size] = graph.add_initializer(
@@ -37,6 +42,7 @@ def rotate(model: ir.Model) -> None:
             turned = rows.reshape(len(rows), -1, size) @ matrix
             set_rows(model.graph, node, turned.reshape(rows.shape))
         _turn(model.graph, name, nodes, blocks[size], depth, size)
+    return rotated
 
 
 def hadamard(size: int) -> npt.NDArray[np.float64]:

@@ -31,8 +31,9 @@ def smoothed_values(model: ir.Model) -> list[str]:
     return [*linear_readers(model), *(str(node.outputs[0].name) for node, _ in _float_outputs(model))]
 
 
-def smooth(model: ir.Model, stats: Mapping[str, TensorStats]) -> None:
-    """In place; an activation without channel ranges is left alone."""
+def smooth(model: ir.Model, stats: Mapping[str, TensorStats]) -> int:
+    """In place; an activation without channel ranges is left alone. Returns how many activations were changed."""
+    changed = 0
     for name, nodes in linear_readers(model).items():
         found = stats.get(name)
         if found is None or found.channel_low is None or found.channel_high is None:
@@ -47,6 +48,7 @@ def smooth(model: ir.Model, stats: Mapping[str, TensorStats]) -> None:
         scale = np.ones_like(seen)
         alive = (seen > 0) & (own > 0)
         scale[alive] = np.clip(seen[alive] ** _ALPHA / own[alive] ** (1 - _ALPHA), 1 / _MOST, _MOST)
+        changed += 1
         _divide(model.graph, source, nodes, scale)
         for node, row in zip(nodes, rows, strict=True):
             set_rows(model.graph, node, row * scale)
@@ -54,7 +56,9 @@ def smooth(model: ir.Model, stats: Mapping[str, TensorStats]) -> None:
         found = stats.get(node.outputs[0].name or "")
         if found is not None and found.channel_low is not None and found.channel_high is not None:
             seen = np.maximum(np.abs(found.channel_low), np.abs(found.channel_high)).astype(np.float64)
+            changed += 1
             _even_out(model.graph, node, end, np.where(seen > 0, np.maximum(seen / seen.max(), 1 / _WIDEST), 1.0))
+    return changed
 
 
 def _float_outputs(model: ir.Model) -> list[tuple[ir.Node, ir.Value]]:

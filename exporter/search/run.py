@@ -128,7 +128,8 @@ def search(
     model = subject.prepared()
     batches = subject.batches(recipe.data.batch_size)
     assert batches is not None
-    model = condition(model, recipe.quantize.passes, lambda graph, values: calibrate(graph, batches(), values=values))
+    observe = lambda graph, values: calibrate(graph, batches(), values=values)  # noqa: E731
+    model = condition(model, recipe.quantize.passes, observe).model
     names = layer_names(model, recipe.quantize)
     times = None
     if budget.target is not None:

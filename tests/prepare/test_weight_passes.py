@@ -60,7 +60,7 @@ def spread(model: ir.Model, name: str, axis: int) -> float:
 
 def test_equalization_changes_ranges_and_nothing_else():
     model, feeds = chain(), {"x": noise(3, 4, 8, 8)}
-    even = condition(model, ["equalize"])
+    even = condition(model, ["equalize"]).model
     np.testing.assert_allclose(run(even, feeds)["y"], run(model, feeds)["y"], rtol=1e-3, atol=1e-3)
     for name in ("w", "v", "u"):
         assert spread(even, name, 0) < 0.1 * spread(model, name, 0)
@@ -68,7 +68,7 @@ def test_equalization_changes_ranges_and_nothing_else():
 
 def test_equalization_opens_a_clip_that_does_not_clip():
     model, feeds = chain("Clip(d, zero, top)", zero=np.float32(0), top=np.float32(1e4)), {"x": noise(3, 4, 8, 8)}
-    even = condition(model, ["equalize"])
+    even = condition(model, ["equalize"]).model
     assert [n.op_type for n in even.graph].count("Relu") == 2
     np.testing.assert_allclose(run(even, feeds)["y"], run(model, feeds)["y"], rtol=1e-3, atol=1e-3)
 
@@ -84,10 +84,18 @@ def test_equalization_opens_a_clip_that_does_not_clip():
 )
 def test_what_is_not_tied_to_one_layer_alone_is_left(text):
     model = model_of(text, w=noise(4, 4, 1, 1) * UNEVEN[::2].reshape(4, 1, 1, 1), v=noise(4, 4, 1, 1))
-    even = condition(model, ["equalize"])
+    even = condition(model, ["equalize"]).model
     for name in "wv":
         before, after = (m.graph.initializers[name].const_value.numpy() for m in (model, even))
         np.testing.assert_array_equal(before, after)
+
+
+def test_a_pass_that_finds_nothing_says_what_it_looked_for():
+    feeds = {"x": noise(4, 5, 64)}
+    idle = condition(encoder(), ["equalize", "smooth", "rotate"], observed(feeds)).idle
+    assert {name: "pair of Convs" in place for name, place in idle.items()} == {"equalize": True}
+    narrow = quantize(chain(), Quantize(passes=["rotate"]), lambda: [{"x": noise(3, 4, 8, 8)}])
+    assert narrow.idle_passes == {"rotate": "MatMul or Gemm with a constant weight whose inputs divide by 16"}
 
 
 def test_a_dead_channel_stays_finite():
@@ -97,20 +105,20 @@ def test_a_dead_channel_stays_finite():
     model.graph.initializers["w"].const_value = ir.tensor(dead, name="w")
     feeds = {"x": noise(3, 4, 8, 8)}
     np.testing.assert_allclose(
-        run(condition(model, ["equalize"]), feeds)["y"], run(model, feeds)["y"], rtol=1e-3, atol=1e-3
+        run(condition(model, ["equalize"]).model, feeds)["y"], run(model, feeds)["y"], rtol=1e-3, atol=1e-3
     )
 
 
 @pytest.mark.parametrize("name", ["smooth", "rotate"])
 def test_linear_layers_compute_the_same(name):
     model, feeds = encoder(), {"x": noise(4, 5, 64)}
-    other = condition(model, [name], observed(feeds))
+    other = condition(model, [name], observed(feeds)).model
     np.testing.assert_allclose(run(other, feeds)["y"], run(model, feeds)["y"], rtol=1e-2, atol=2e-2)
 
 
 def test_smoothing_goes_into_the_layer_norm_where_only_linear_layers_read_it():
     feeds = {"x": noise(4, 5, 64)}
-    smooth = condition(encoder(), ["smooth"], observed(feeds))
+    smooth = condition(encoder(), ["smooth"], observed(feeds)).model
     ops = [node.op_type for node in smooth.graph]
     assert ops.count("Mul") == 2, "r is also read by an Add, and i comes from one; n is a LayerNormalization's own"
     gamma = smooth.graph.initializers["gamma"].const_value.numpy()
