@@ -131,6 +131,8 @@ def _by_rule(found: Channels, node: ir.Node) -> bool:
     if kind == "Concat":
         return _concat(found, node)
     rule = _RULES.get(kind)
+    if known is None and rule is _linear:
+        known = (0, found.new(0))
     if known is None or rule is None or node.domain not in {"", "ai.onnx"}:
         return False
     return rule(found, node, *known)
@@ -182,19 +184,32 @@ def _conv(found: Channels, node: ir.Node, axis: int, ids: Ids) -> bool:
 
 
 def _linear(found: Channels, node: ir.Node, axis: int, ids: Ids) -> bool:
+    """What it reads may have its channels elsewhere, as tokens have: then all of its inputs stay."""
     weight, rank = graph.constant(node.inputs[1]), _rank(node)
     plain = node.attributes.get_int("transA", 0) == 0
-    if weight is None or weight.ndim != 2 or axis != rank - 1 or not plain:
+    if weight is None or weight.ndim != 2 or rank < 2 or not plain:
         return False
     turned = node.attributes.get_int("transB", 0)
+    if axis != rank - 1:
+        found.hold(ids)
+        ids = found.new(weight.shape[1 if turned else 0])
+        found.hold(ids)
     made = found.new(weight.shape[0 if turned else 1])
     found.slot(node.inputs[1], 1 if turned else 0, ids)
     found.slot(node.inputs[1], 0 if turned else 1, made, makes=True)
-    shape = graph.shape_of(node.outputs[0]) or ()
-    positions = int(np.prod([d for d in shape[1:-1] if d is not None]))
-    found.layers.append(Layer(node, positions, ids, made))
+    found.layers.append(Layer(node, _positions(node), ids, made))
     _bias(found, node, made, makes=True)
     return _give(found, node, rank - 1, made)
+
+
+def _positions(node: ir.Node) -> int:
+    """How often one sample goes through a linear layer: it may be all rows of a matrix, or one of each token."""
+    source = node.inputs[0]
+    maker = None if source is None else source.producer()
+    if maker is not None and maker.op_type == "Reshape" and _rank(node) == 2:
+        source = maker.inputs[0]
+    shape = (None if source is None else graph.shape_of(source)) or ()
+    return int(np.prod([d for d in shape[1:-1] if d is not None]))
 
 
 def _bias(found: Channels, node: ir.Node, made: Ids, *, makes: bool) -> None:
@@ -283,15 +298,18 @@ def _pad(found: Channels, node: ir.Node, axis: int, ids: Ids) -> bool:
 
 
 def _reshape(found: Channels, node: ir.Node, axis: int, ids: Ids) -> bool:
-    """[N, C, ...] -> [N, C x ...]: each channel becomes so many in a row."""
+    """[N, C, ...] -> [N, C x ...]: each channel becomes so many in a row. [..., C] -> [..., C]: other rows."""
     made, source = graph.shape_of(node.outputs[0]), node.inputs[0]
     shape = graph.shape_of(source) if source is not None else None
+    if node.op_type == "Reshape" and graph.constant(node.inputs[1]) is None:
+        return False
+    if shape is not None and made is not None and axis == len(shape) - 1 and made[-1] == len(ids):
+        found.edits.append((node, ids, ids))
+        return _give(found, node, len(made) - 1, ids)
     if axis != 1 or made is None or shape is None or len(made) != 2 or None in shape[1:]:
         return False
     many = int(np.prod([d for d in shape[2:] if d is not None]))
     if made[1] != many * len(ids):
-        return False
-    if node.op_type == "Reshape" and graph.constant(node.inputs[1]) is None:
         return False
     wide = np.repeat(ids, many)
     found.edits.append((node, wide, wide))

@@ -94,7 +94,7 @@ def _too_much(amount: float, most: float) -> RecipeError:
     if most == 0:
         found = 'prune.method = "channels": none can be removed in lots of prune.multiple'
         return RecipeError(
-            found, 'they are those of convolutions, and of Gemms on [N, C]; "magnitude" and "2:4" take any'
+            found, 'they are those of convolutions and of hidden layers of an MLP; "magnitude" and "2:4" take any'
         )
     found = f"prune.amount = {amount:g}: only {100 * most:.0f} % of the multiply-adds can be removed"
     return RecipeError(found, "ask for less, or for a smaller prune.multiple")

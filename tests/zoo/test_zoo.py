@@ -7,14 +7,17 @@ import onnx_ir as ir
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+from exporter import graph
 from exporter.calibration import calibrate
 from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import emit_tflite, read_tflite
 from exporter.loading import load
 from exporter.parity.numbers import compare_numbers
 from exporter.preparing import INT8_PASSES, prepare
+from exporter.pruning.structured import prune_channels, wanted_saliency
 from exporter.quantize import apply, make_plan
 from exporter.reference import run
+from tests.pruning.dead import deadened
 from tests.zoo.cases import CASES, Case, build, samples
 
 Arrays = dict[str, np.ndarray]
@@ -82,3 +85,16 @@ def test_int8(loaded: tuple[Case, ir.Model]) -> None:
     if not case.floats:
         codes = [o.code for o in read_tflite(data).operators]
         assert codes.count("DEQUANTIZE") == len(model.graph.outputs), "integers from end to end"
+
+
+def test_channels_that_do_nothing_are_pruned_without_a_trace(loaded: tuple[Case, ir.Model]) -> None:
+    """Convolutions, and hidden layers of an MLP that each token goes through."""
+    case, model = loaded
+    model = deadened(prepare(model, INT8_PASSES), 3)
+    judges = [{n: np.abs(np.asarray(graph.constant(model.graph.initializers[n]))) for n in wanted_saliency(model)}]
+    small, before, after = prune_channels(model, 0.1, 1, judges)
+    assert after <= 0.9 * before
+    feeds, name = samples(case, 2, 5), first_output(model)
+    expected = onnx(model, feeds, name)
+    for actual in (onnx(small, feeds, name), tflite(emit_tflite(small), feeds, name, channels_last=False)):
+        assert np.abs(actual - expected).max() <= 1e-4 * np.abs(expected).max()
