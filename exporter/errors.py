@@ -45,31 +45,31 @@ class KbitError(Exception):
 
 
 class RecipeError(KbitError):
-    pass
+    """The recipe: an unknown key, a wrong type, a value out of range, wishes that contradict each other."""
 
 
 class LoadError(KbitError):
-    pass
+    """The model: its source, its checkpoint, or its export to ONNX."""
 
 
 class DataError(KbitError):
-    pass
+    """Calibration, evaluation or training data: shape, dtype, NaN, labels, nothing at all."""
 
 
 class PlanError(KbitError):
-    pass
+    """A plan that does not fit the graph."""
 
 
 class GraphError(KbitError):
-    pass
+    """A graph that breaks its own rules; after a pass that is a bug of ours."""
 
 
 class BundleError(KbitError):
-    pass
+    """A bundle that is corrupt, incomplete or unsafe."""
 
 
 class MissingError(KbitError):
-    pass
+    """A package or program that this step needs is not installed."""
 
 
 class UnsupportedError(KbitError):

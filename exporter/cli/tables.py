@@ -252,5 +252,6 @@ def certificate(found: Certificate) -> list[RenderableType]:
 
 
 def converted(found: Converted) -> list[RenderableType]:
+    """One line on the file that was written."""
     said = "" if found.difference is None else f", within {found.difference:.1e} of ONNX Runtime on a random input"
     return [f"{found.path}  {found.format}, {file_size(found.size)}{said}"]

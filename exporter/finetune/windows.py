@@ -21,6 +21,7 @@ _AVERAGE: Any = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 def conv(a: Attributes, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
+    """ONNX Conv of x [N,C,...] with w [M,C/group,...]: [N,M,...]."""
     rank = x.ndim - 2
     before, after = _pads(a, x.shape[2:], w.shape[2:])
     if before != after:
@@ -31,6 +32,10 @@ def conv(a: Attributes, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Ten
 
 
 def conv_transpose(a: Attributes, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
+    """ONNX ConvTranspose of x [N,C,...] with w [C,M/group,...]: [N,M,...].
+
+    Raises UnsupportedError where the padding follows from the size of the output.
+    """
     rank = x.ndim - 2
     if a.wholes("output_shape") or a.text("auto_pad", "NOTSET") not in {"NOTSET", "VALID"}:
         raise UnsupportedError(a.node.name or "", "ConvTranspose", "auto_pad", "padding that follows the output's size")
@@ -46,6 +51,7 @@ def conv_transpose(a: Attributes, x: Tensor, w: Tensor, bias: Tensor | None = No
 
 
 def max_pool(a: Attributes, x: Tensor) -> Tensor:
+    """ONNX MaxPool of x [N,C,...]. Raises UnsupportedError where the places of the maxima are wanted."""
     if a.results > 1:
         raise UnsupportedError(a.node.name or "", "MaxPool", "Indices", "the places of the maxima")
     kernel = a.wholes("kernel_shape") or []
@@ -58,6 +64,10 @@ def max_pool(a: Attributes, x: Tensor) -> Tensor:
 
 
 def average_pool(a: Attributes, x: Tensor) -> Tensor:
+    """ONNX AveragePool of x [N,C,...]; what was padded counts only where it says so.
+
+    Raises UnsupportedError for dilations.
+    """
     kernel = a.wholes("kernel_shape") or []
     if any(d != 1 for d in a.wholes("dilations") or []):
         raise UnsupportedError(a.node.name or "", "AveragePool", "dilations", "other than 1")

@@ -41,6 +41,8 @@ class TensorScheme:
 
 @dataclass(frozen=True, slots=True)
 class FloatNode:
+    """A node that runs in float, and why."""
+
     name: str
     op: str
     why: str

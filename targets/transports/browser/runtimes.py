@@ -99,6 +99,7 @@ def cache_folder() -> Path:
 
 
 def is_set_up() -> bool:
+    """Whether every runtime of the page lies in the cache folder."""
     return all((cache_folder() / f"{name}.gz").is_file() for name in RUNTIMES)
 
 
