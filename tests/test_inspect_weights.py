@@ -16,7 +16,8 @@ from exporter.quantize import apply, make_plan
 from exporter.recipe import Quantize
 from exporter.rounding import round_weights
 from tests.emit.test_low_bits_onnx import convs, linear
-from tests.quantize.graphs import noise, stats_of
+from tests.numbers import noise
+from tests.quantize.graphs import stats_of
 
 # wishes, smallest -> (stored, runs) of the largest weight in each file; 32 bits are float
 CASES = {

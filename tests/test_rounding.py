@@ -22,7 +22,8 @@ from exporter.rounding.gptq import output_target
 from exporter.rounding.layers import layers_of
 from exporter.rounding.moments import Moments, sums
 from exporter.types import PerChannel, PerGroup, PerTensor
-from tests.quantize.graphs import model_of, noise, run, stats_of
+from tests.numbers import noise
+from tests.quantize.graphs import model_of, run, stats_of
 
 NET = """main (float[N,4,9,9] x) => (float[N,6] y) {
     c = Conv<pads=[1,0,2,1], strides=[2,1], dilations=[1,2]>(x, w, b)  r = Relu(c)

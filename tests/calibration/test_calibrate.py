@@ -12,7 +12,8 @@ from exporter.calibration import OBSERVERS, calibrate
 from exporter.calibration.histogram import Histogram
 from exporter.errors import DataError
 from exporter.types import Scheme, TensorStats
-from tests.quantize.graphs import model_of, noise, run
+from tests.numbers import noise
+from tests.quantize.graphs import model_of, run
 
 INT8 = Scheme(8, symmetric=False)
 

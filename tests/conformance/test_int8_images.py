@@ -10,7 +10,7 @@ from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import emit_tflite, read_tflite
 from exporter.preparing import INT8_PASSES, prepare
 from exporter.quantize import apply, make_plan
-from tests.ops.compare import noise
+from tests.numbers import noise
 from tests.quantize.graphs import model_of, run, stats_of
 
 LINE = "main (float[N,8,12] x) => (float[N,A,B] y) { a = Conv<pads=[1,1]>(x, w1, b) "

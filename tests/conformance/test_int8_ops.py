@@ -10,14 +10,8 @@ from exporter.emit.ort import emit_onnx
 from exporter.emit.tflite import emit_tflite, read_tflite
 from exporter.preparing import INT8_PASSES, prepare
 from exporter.quantize import apply, make_plan
+from tests.numbers import noise
 from tests.quantize.graphs import model_of, run, stats_of
-
-RNG = np.random.default_rng(7)
-
-
-def noise(*shape: int) -> np.ndarray:
-    return RNG.standard_normal(shape).astype(np.float32)
-
 
 IMAGE = "main (float[N,8,8,8] x) => (float[N,A,B,C] y) "
 LEAD = "a = Conv<pads=[1,1,1,1]>(x, w, b) "  # an anchor: planning keeps a lone operator in float

@@ -18,7 +18,8 @@ from exporter.quantize import apply, make_plan
 from exporter.recipe import Quantize, Weights
 from exporter.rounding import round_weights
 from exporter.types import Rounded
-from tests.quantize.graphs import model_of, noise, stats_of
+from tests.numbers import noise
+from tests.quantize.graphs import model_of, stats_of
 from tests.quantize.graphs import run as run_model
 
 WIDTHS = [name for name in get_args(Weights) if not name.startswith("float")]

@@ -20,7 +20,8 @@ from exporter.recipe import Quantize, Weights
 from exporter.rounding import round_weights
 from exporter.types import Rounded
 from tests.emit.test_low_bits_onnx import convs, gemms, linear, with_real_weights
-from tests.quantize.graphs import model_of, noise, run, stats_of
+from tests.numbers import noise
+from tests.quantize.graphs import model_of, run, stats_of
 
 WIDTHS = [name for name in get_args(Weights) if not name.startswith("float")]
 TABLE = "main (int64[N,5] ids) => (float[N,5,64] y) { y = Gather(t, ids) }"

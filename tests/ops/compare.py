@@ -13,14 +13,9 @@ from ai_edge_litert.interpreter import Interpreter
 
 from exporter.emit.tflite import emit_tflite, read_tflite
 from exporter.loading import from_proto
+from tests.numbers import noise
 
-__all__ = ["Case", "Pair", "agree", "both", "graph_of", "node", "noise", "tflite"]
-
-_RNG = np.random.default_rng(11)
-
-
-def noise(*shape: int) -> np.ndarray:
-    return _RNG.standard_normal(shape).astype(np.float32)
+__all__ = ["Case", "Pair", "agree", "both", "graph_of", "node", "tflite"]
 
 
 def node(op: str, inputs: Sequence[str], outputs: Sequence[str] = ("y",), **attributes: Any) -> onnx.NodeProto:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.numbers import noise
 from tests.ops import test_norms, test_resize, test_windows
-from tests.ops.compare import Case, agree, both, noise
+from tests.ops.compare import Case, agree, both
 
 CASES = {
     **test_windows.CASES,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.ops.compare import Case, agree, both, noise, tflite
+from tests.numbers import noise
+from tests.ops.compare import Case, agree, both, tflite
 
 LINE, IMAGE, VOLUME = (2, 4, 9), (2, 4, 5, 6), (2, 4, 3, 4, 5)
 SQUARES = np.abs(noise(4)) + 0.5

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import UnsupportedError
-from tests.ops.compare import Case, agree, both, noise
+from tests.numbers import noise
+from tests.ops.compare import Case, agree, both
 
 LINE, IMAGE, VOLUME = (1, 2, 7), (1, 2, 6, 7), (1, 2, 4, 5, 6)
 

@@ -7,7 +7,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from tests.ops.compare import Case, agree, both, noise
+from tests.numbers import noise
+from tests.ops.compare import Case, agree, both
 
 IMAGE, VOLUME = (2, 3, 5, 6), (2, 3, 3, 4, 5)
 GRID = np.random.default_rng(2).uniform(-1.6, 1.6, (2, 4, 7, 2)).astype(np.float32)

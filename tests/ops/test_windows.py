@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
 from exporter.errors import UnsupportedError
-from tests.ops.compare import Case, agree, both, noise, tflite
+from tests.numbers import noise
+from tests.ops.compare import Case, agree, both, tflite
 
 LINE, IMAGE, VOLUME = (1, 4, 9), (1, 4, 7, 9), (1, 4, 5, 6, 7)
 

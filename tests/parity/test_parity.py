@@ -26,7 +26,8 @@ from exporter.parity.numbers import compare_numbers
 from exporter.parity.runs import compare_operators, onnx_trace
 from exporter.quantize import apply, make_plan
 from exporter.report import render
-from tests.quantize.graphs import model_of, noise, stats_of
+from tests.numbers import noise
+from tests.quantize.graphs import model_of, stats_of
 from tests.test_bundle import export, small_model
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from exporter.errors import RecipeError
 from exporter.preparing import INT8_PASSES, prepare
-from tests.quantize.graphs import model_of, noise, run
+from tests.numbers import noise
+from tests.quantize.graphs import model_of, run
 
 SCALAR = {
     "half": 0.5,

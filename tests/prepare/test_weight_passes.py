@@ -14,7 +14,8 @@ from exporter.preparing.rotate import hadamard
 from exporter.quantization import quantize
 from exporter.quantize import apply
 from exporter.recipe import Quantize
-from tests.quantize.graphs import model_of, noise, run
+from tests.numbers import noise
+from tests.quantize.graphs import model_of, run
 
 CHAIN = """main (float[N,4,8,8] x) => (float[N,6] y) {
     c = Conv<pads=[1,1,1,1]>(x, w, b)  r = Relu(c)

@@ -16,8 +16,9 @@ from exporter import graph
 from exporter.errors import RecipeError
 from exporter.pruning import prune
 from exporter.recipe import Prune
+from tests.numbers import noise
 from tests.pruning.dead import deadened
-from tests.quantize.graphs import model_of, noise, run
+from tests.quantize.graphs import model_of, run
 
 HEAD = "main (float[N,4,8,8] x) => (float[N,3] y) "
 TAIL = " g = GlobalAveragePool(z) f = Flatten(g) y = Gemm(f, v, e) }"

@@ -41,10 +41,3 @@ def stats_of(model: ir.Model, feeds: Mapping[str, np.ndarray]) -> dict[str, Tens
         name: TensorStats(float(a.min()), float(a.max()), a.size, np.ones(1, np.int64), float(a.min()), float(a.max()))
         for name, a in arrays.items()
     }
-
-
-RNG = np.random.default_rng(0)
-
-
-def noise(*shape: int) -> np.ndarray:
-    return RNG.standard_normal(shape).astype(np.float32)

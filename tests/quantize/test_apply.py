@@ -18,7 +18,8 @@ from exporter.errors import PlanError
 from exporter.parity.numbers import compare_numbers
 from exporter.quantize import apply, make_plan
 from exporter.types import Plan
-from tests.quantize.graphs import model_of, noise, run, stats_of
+from tests.numbers import noise
+from tests.quantize.graphs import model_of, run, stats_of
 
 BLOCK = """main (float[N,4,8,8] x) => (float[N,6] y) {
     a = Conv<pads=[1,1,1,1]>(x, w1, b1)   ar = Clip(a, zero, six)

@@ -10,7 +10,8 @@ from exporter.calibration import calibrate
 from exporter.emit.tflite import emit_tflite
 from exporter.preparing import INT8_PASSES, condition, prepare
 from exporter.quantize import apply, make_plan
-from tests.quantize.graphs import model_of, noise, run, stats_of
+from tests.numbers import noise
+from tests.quantize.graphs import model_of, run, stats_of
 
 LAYER = """main (float[N,5,16] x, float[N,1,1,5] mask) => (float[N,5,16] y) {
     h = LayerNormalization(x, g, o)

@@ -9,7 +9,8 @@ from exporter.errors import PlanError
 from exporter.quantize import make_plan
 from exporter.recipe import Quantize
 from exporter.types import PerChannel, PerTensor, Plan
-from tests.quantize.graphs import model_of, noise, stats_of
+from tests.numbers import noise
+from tests.quantize.graphs import model_of, stats_of
 
 CONV = "main (float[1,3,8,8] x) => (float[1,4,8,8] y) { c = Conv<pads=[1,1,1,1]>(x, w, b)  y = Relu(c) }"
 

@@ -18,7 +18,8 @@ from exporter.quantize.schemes import initial_qparams, weight_scheme
 from exporter.recipe import Override, Quantize, Weights
 from exporter.rounding import WEIGHT_ROUNDERS, round_weights
 from exporter.types import Codebook, PerChannel, PerGroup, PerTensor, Plan, QParams, Scheme
-from tests.quantize.graphs import model_of, noise, run, stats_of
+from tests.numbers import noise
+from tests.quantize.graphs import model_of, run, stats_of
 
 WIDTHS = [name for name in get_args(Weights) if not name.startswith("float")]
 NET = """main (float[N,4,8,8] x) => (float[N,6] y) {
