@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -196,10 +196,12 @@ class TensorPlan:
 
 @dataclass(frozen=True, slots=True)
 class Border:
-    """A second grid for a tensor: some nodes read it in another width than its own (a requantization in both files).
+    """A second grid for a tensor: some nodes read it in another width, or a Concat on a coarser grid, than its own.
+
+    A requantization in both files.
 
     tensor   the plan of the second grid; its name is that of the requantized tensor
-    source   the tensor in its own width, by ONNX value name
+    source   the tensor on its own grid, by ONNX value name
     readers  names of the nodes that read the second grid
     """
 
@@ -215,7 +217,7 @@ class Plan:
     tensors        by ONNX value name, in graph order
     float_nodes    node name -> the reason why it runs in float
     dynamic_nodes  node name -> why its input is quantized anew in each run, with integer weights
-    borders        between int8 and int16 activations
+    borders        between int8 and int16 activations, and in front of a Concat whose other inputs range much wider
     """
 
     tensors: Mapping[str, TensorPlan]
@@ -224,6 +226,17 @@ class Plan:
     borders: tuple[Border, ...] = ()
 
     FORMAT = 2
+
+    @property
+    def grids(self) -> Mapping[str, TensorPlan]:
+        """The tensors, and the second grids by their own names."""
+        return {**self.tensors, **{border.tensor.name: border.tensor for border in self.borders}}
+
+    def with_grids(self, grids: Mapping[str, TensorPlan]) -> Plan:
+        """The same plan with these tensors and second grids."""
+        tensors = {name: grids[name] for name in self.tensors}
+        borders = tuple(replace(border, tensor=grids[border.tensor.name]) for border in self.borders)
+        return replace(self, tensors=tensors, borders=borders)
 
     def read(self, value: str, node: str) -> TensorPlan | None:
         """The tensor that a node reads where its ONNX input is ``value``: that, or its second grid at a border."""

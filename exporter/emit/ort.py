@@ -37,11 +37,28 @@ def emit_onnx(model: ir.Model, plan: Plan | None = None) -> ir.Model:
     if plan is not None:
         place_weights(result, plan)
     keep_wide(result.graph)
+    _let_concats_requantize(result.graph)
     _bridge_edges(result.graph)
     _to_unsigned(result.graph)
     common_passes.RemoveUnusedNodesPass()(result)
     graph.verify(result, "emit_onnx")
     return result
+
+
+def _let_concats_requantize(g: ir.Graph) -> None:
+    """QLinearConcat reads any grid, by a table of 256: a pair in front of it would be two kernels in float."""
+    for node in g:
+        for index, value in enumerate(node.inputs if node.op_type == "Concat" else ()):
+            again = _maker(value, "DequantizeLinear")
+            narrow = again and _maker(again.inputs[0], "QuantizeLinear")
+            own = narrow and _maker(narrow.inputs[0], "DequantizeLinear")
+            if narrow and own and own.inputs[0] is not None and own.inputs[0].dtype == narrow.outputs[0].dtype:
+                node.replace_input_with(index, own.outputs[0])
+
+
+def _maker(value: ir.Value | None, kind: str) -> ir.Node | None:
+    maker = None if value is None else value.producer()
+    return maker if maker is not None and maker.op_type == kind else None
 
 
 def _bridge_edges(g: ir.Graph) -> None:

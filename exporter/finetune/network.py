@@ -72,7 +72,7 @@ class Network:
                 raise UnsupportedError(graph.node_name(node), node.op_type, "", "no gradient", "leave [finetune] out")
         self.scales: dict[str, LearnedScale] = {}
         for names, movable in shared_scales(model, plan):
-            q = plan.tensors[names[0]].qparams
+            q = plan.grids[names[0]].qparams
             assert q is not None
             one = LearnedScale(q, learned=movable)
             self.scales |= dict.fromkeys(names, one)
@@ -191,18 +191,18 @@ class Network:
         """From here on activations keep the scales that they would ship with now."""
         self._plan = self._planned()
         for name, one in self.scales.items():
-            q = self._plan.tensors[name].qparams
+            q = self._plan.grids[name].qparams
             assert q is not None
             one.fix(float(q.scale))
 
     def _planned(self) -> Plan:
         """The plan with the activation scales as they are now."""
-        tensors = dict(self._plan.tensors)
+        tensors = dict(self._plan.grids)
         for name, one in self.scales.items():
             tensors[name] = _scaled(tensors[name], np.asarray(one.scale.detach().numpy(), np.float32))
-        if all(tensors[name] is self._plan.tensors[name] for name in self.scales):
+        if all(tensors[name] is self._plan.grids[name] for name in self.scales):
             return self._plan  # aligning again would widen again
-        return aligned(self._model, replace(self._plan, tensors=tensors))
+        return aligned(self._model, self._plan.with_grids(tensors))
 
     def result(self) -> Trained:
         """Everything as it is now; learned scales around sums are aligned, which widens them by under 1 %."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -11,6 +12,7 @@ from exporter import graph, grid
 from exporter.errors import PlanError
 from exporter.ops import OPS, Fixed, Same
 from exporter.ops.recurrent_weights import RECURRENT
+from exporter.quantize.apart import apart
 from exporter.quantize.regions import activation_inputs, find_regions
 from exporter.quantize.shared import align, ties_of
 from exporter.quantize.ties import Ties
@@ -72,6 +74,11 @@ def make_plan(
             break
         nodes.remove(clash)
         reasons[graph.node_name(clash)] = "joins a tensor of fixed scale with others"
+    if stats and all(wish.rounder != "brecq" for wish in wanted.values()):  # its blocks know one grid a tensor
+        scale_of = lambda names: _scale(names, grids, stats, observe)  # noqa: E731
+        widths = _widths(nodes, wanted, apart(widths, grids, fixed, scale_of))
+        grids = widths.grids()
+        ties, fixed = ties_of(widths, grids)
     tensors = _plan_activations(ties, grids, fixed, stats, observe, quantize.observer)
     align(widths, ties, fixed, tensors)
     for node in nodes:
@@ -79,12 +86,30 @@ def make_plan(
     dynamic = _plan_rest(model, nodes, wanted, tensors, seen)
     for name in dynamic:
         reasons.pop(name, None)
-    borders = tuple(Border(tensors[n], _named(g.value), g.readers) for n, g in grids.items() if g.readers)
-    return Plan(_in_graph_order(model, tensors), reasons, dynamic, borders)
+    return Plan(_in_graph_order(model, tensors), reasons, dynamic, _borders(grids, ties, tensors))
 
 
-def _widths(nodes: Sequence[ir.Node], wanted: Mapping[str, Wish]) -> Widths:
-    return Widths(nodes, {name: wish.bits for name, wish in wanted.items()})
+def _borders(grids: Mapping[str, Grid], ties: Ties, tensors: Mapping[str, TensorPlan]) -> tuple[Border, ...]:
+    """One for each grid of a tensor beside its own, whoever reads it."""
+    found: dict[tuple[str, str], Border] = {}
+    for name, second in grids.items():
+        if second.readers:
+            key = _named(second.value), ties.leader(name)
+            before = found.get(key, Border(tensors[name], key[0], ()))
+            found[key] = replace(before, readers=(*before.readers, *second.readers))
+    return tuple(found.values())
+
+
+def _widths(nodes: Sequence[ir.Node], wanted: Mapping[str, Wish], apart: Collection[tuple[str, str]] = ()) -> Widths:
+    return Widths(nodes, {name: wish.bits for name, wish in wanted.items()}, apart)
+
+
+def _scale(
+    names: Sequence[str], grids: Mapping[str, Grid], stats: Mapping[str, TensorStats], observe: Observer
+) -> float:
+    """Of one int8 grid for all of them."""
+    low, high = _range([_named(grids[n].value) for n in names], stats, observe, ACTIVATIONS[8])
+    return float(grid.qparams_from_range(low, high, ACTIVATIONS[8]).scale)
 
 
 def _plan_rest(

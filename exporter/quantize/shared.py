@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -11,6 +10,7 @@ import onnx_ir as ir
 from exporter import graph
 from exporter.ops import OPS, Fixed, Same
 from exporter.quantize.regions import activation_inputs, fused_activation, is_float
+from exporter.quantize.requantized import align_requantized
 from exporter.quantize.sums import align_sums
 from exporter.quantize.ties import Ties
 from exporter.quantize.widths import Grid, Widths
@@ -35,7 +35,8 @@ def ties_of(widths: Widths, grids: Mapping[str, Grid]) -> tuple[Ties, dict[str, 
 
 
 def align(widths: Widths, ties: Ties, fixed: Mapping[str, Fixed], tensors: dict[str, TensorPlan]) -> None:
-    """Widen int8 scales around sums so that every kernel rounds them alike (see exporter.quantize.sums)."""
+    """Widen int8 scales around sums and requantizations so that every kernel rounds them alike (exporter.quantize.sums
+    and exporter.quantize.requantized)."""
     triples = []
     for node in widths.nodes:
         if node.op_type not in {"Add", "Sub"} or widths.bits(node) != 8:
@@ -46,14 +47,29 @@ def align(widths: Widths, ties: Ties, fixed: Mapping[str, Fixed], tensors: dict[
         if len(names) == 3 and all(n in tensors for n in names):
             triples.append((ties.leader(names[0]), ties.leader(names[1]), ties.leader(names[2])))
     scales = {leader: _scale_of(tensors[leader]) for leader in ties.groups()}
-    for leader, scale in align_sums(triples, scales, [*fixed, *_clipped(widths, ties)]).items():
+    held = {*fixed, *_clipped(widths, ties)}
+    wider = align_sums(triples, scales, list(held))
+    summed = {leader for triple in triples for leader in triple}
+    wider |= align_requantized(_requantized(widths, ties), scales | wider, held | summed)
+    for leader, scale in wider.items():
         share = 100 * (scale / scales[leader] - 1)
         for name in ties.groups()[leader]:
             old = tensors[name]
             assert old.qparams is not None
             qparams = QParams(old.qparams.scheme, np.asarray(scale, np.float32), old.qparams.zero_point)
-            why = f"{old.why}; widened by {share:.2f} % so that all kernels round its sums alike"
+            why = f"{old.why}; widened by {share:.2f} % so that all kernels round alike"
             tensors[name] = TensorPlan(name, "activation", qparams, why, old.rounder)
+
+
+def _requantized(widths: Widths, ties: Ties) -> list[tuple[str, str]]:
+    """(own group, group of the Concat) of each tensor that a Concat reads on a second grid of the same width."""
+    found = []
+    for node in widths.nodes:
+        for value in activation_inputs(node, OPS[node.op_type]):
+            name = widths.name(value, node)
+            if name != value.name and widths.bits(node) == widths.own(value) == 8 and name in ties:
+                found.append((ties.leader(_named(value)), ties.leader(name)))
+    return found
 
 
 def shared_scales(model: ir.Model, plan: Plan) -> list[tuple[list[str], bool]]:
@@ -66,15 +82,16 @@ def shared_scales(model: ir.Model, plan: Plan) -> list[tuple[list[str], bool]]:
 def aligned(model: ir.Model, plan: Plan) -> Plan:
     """The plan with scales around sums widened, after activation scales have changed."""
     widths, ties, fixed = _planned(model, plan)
-    tensors = dict(plan.tensors)
+    tensors = dict(plan.grids)
     align(widths, ties, fixed, tensors)
-    return replace(plan, tensors=tensors)
+    return plan.with_grids(tensors)
 
 
 def _planned(model: ir.Model, plan: Plan) -> tuple[Widths, Ties, dict[str, Fixed]]:
     """The nodes that run on integers in this int8 plan, and their groups."""
     outside = {*plan.float_nodes, *plan.dynamic_nodes}
-    planned = {name for name, tensor in plan.tensors.items() if tensor.role == "activation"}
+    planned = {name for name, tensor in plan.grids.items() if tensor.role == "activation"}
+    apart = [(border.source, reader) for border in plan.borders for reader in border.readers]
     nodes = [
         node
         for node in model.graph
@@ -82,8 +99,8 @@ def _planned(model: ir.Model, plan: Plan) -> tuple[Widths, Ties, dict[str, Fixed
         and graph.node_name(node) not in outside
         and any(is_float(v) for v in [*node.inputs, *node.outputs])
     ]
-    grids = {name: grid for name, grid in Widths(nodes, {}).grids().items() if name in planned}
-    widths = Widths([n for n in nodes if _result(n, grids)], {})
+    grids = {name: grid for name, grid in Widths(nodes, {}, apart).grids().items() if name in planned}
+    widths = Widths([n for n in nodes if _result(n, grids)], {}, apart)
     return widths, *ties_of(widths, grids)
 
 

@@ -14,6 +14,9 @@ class Ties:
         self._leader = {name: name for name in names}
         self._order = {name: i for i, name in enumerate(self._leader)}
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._leader
+
     def leader(self, name: str) -> str:
         while self._leader[name] != name:
             self._leader[name] = self._leader[self._leader[name]]

@@ -1,8 +1,8 @@
-"""In how many bits each integer node computes, and which tensors two widths read."""
+"""In how many bits each integer node computes, and which tensors are read on two grids."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -20,7 +20,7 @@ ACTIVATIONS = {8: Scheme(8, symmetric=False), 16: Scheme(16, symmetric=True)}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
-    """A tensor in one width. readers: of a second grid, the names of the nodes that read it; of its own, nothing."""
+    """A tensor on one grid. readers: of a second grid, the names of the nodes that read it; of its own, nothing."""
 
     value: ir.Value
     bits: int
@@ -32,10 +32,15 @@ class Widths:
 
     A kernel reads and writes one width. A tensor has that of the node that makes it; of what comes from outside, the
     widest that a node reads. Nodes that read it in another width read a second grid of it.
+
+    apart  (value, node): this node reads a second grid of the value, of the same width
     """
 
-    def __init__(self, nodes: Sequence[ir.Node], bits: Mapping[str, int]) -> None:
+    def __init__(
+        self, nodes: Sequence[ir.Node], bits: Mapping[str, int], apart: Collection[tuple[str, str]] = ()
+    ) -> None:
         self.nodes = tuple(nodes)
+        self._apart = frozenset(apart)
         self._bits = {id(node): bits.get(graph.node_name(node), 8) for node in nodes}
         for node in nodes:
             follower = self._fused(node)
@@ -64,7 +69,10 @@ class Widths:
         """Of the grid in which ``node`` reads or writes the value: the value's name where that is its own."""
         assert value.name is not None  # the verifier holds this
         bits = self.bits(node)
-        return value.name if bits == self.own(value) else f"{value.name}_int{bits}"
+        if bits != self.own(value):
+            return f"{value.name}_int{bits}"
+        reader = graph.node_name(node)
+        return f"{value.name}_for_{reader}" if (value.name, reader) in self._apart else value.name
 
     def grids(self) -> dict[str, Grid]:
         """All that the nodes read and write, by name. What a fused Relu or Clip reads never exists as a tensor."""
@@ -72,7 +80,7 @@ class Widths:
         for node in self.nodes:
             for value in [*activation_inputs(node, OPS[node.op_type]), *node.outputs]:
                 name, bits = self.name(value, node), self.bits(node)
-                if bits == self.own(value):
+                if name == value.name:
                     found[name] = Grid(value, bits)
                 else:
                     before = found[name].readers if name in found else ()
