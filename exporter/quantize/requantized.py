@@ -2,8 +2,9 @@
 
 From one grid to a coarser one of the same width: ONNX Runtime divides and multiplies by float32 scales and rounds ties
 to even; XNNPACK multiplies by the ratio of the scales rounded to 1/256 and rounds ties up (qs8-vcvt). With a ratio of
-m/256, m odd, and a hair more, both give the same integer for all numbers but 128 steps below zero, half of which lies
-on a tie. It widens the finer scale by at most m / (m - 2).
+m/256, m odd, only 128 steps above or below zero lie on a tie. A grid of 256 integers holds one of the two, which its
+zero point tells; with a hair more than m/256 for the one above, and less for the one below, both round it up. All
+integers then become the same. It widens the finer scale by at most m / (m - 2).
 """
 
 from __future__ import annotations
@@ -20,18 +21,22 @@ _MOST = 1.7  # of widening, where one scale for all would be 85 times as coarse;
 
 
 def align_requantized(
-    pairs: Iterable[tuple[str, str]], scales: Mapping[str, float], fixed: Iterable[str]
+    pairs: Iterable[tuple[str, str]],
+    scales: Mapping[str, float],
+    zero_points: Mapping[str, int],
+    fixed: Iterable[str],
 ) -> dict[str, float]:
     """New scales, only ever wider, by group; groups that need no change are left out.
 
-    pairs   (finer, coarser) of each requantization, as groups of equal scale
-    scales  scale of each group
-    fixed   groups whose scale must stay
+    pairs        (finer, coarser) of each requantization, as groups of equal scale
+    scales       scale of each group
+    zero_points  of each group, as int8
+    fixed        groups whose scale must stay
     """
     now, frozen = dict(scales), set(fixed)
     for finer, coarser in sorted(pairs, key=lambda pair: -scales[pair[1]]):
         parts = int(np.ceil(_PARTS * now[finer] / now[coarser] - _HAIR)) | 1
-        wanted = now[coarser] * parts / _PARTS * (1 + _HAIR)
+        wanted = now[coarser] * parts / _PARTS * (1 + _HAIR if zero_points[finer] < 0 else 1 - _HAIR)
         if finer not in frozen and wanted <= _MOST * now[finer]:
             now[finer] = wanted
         frozen |= {finer, coarser}

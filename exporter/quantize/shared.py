@@ -50,7 +50,8 @@ def align(widths: Widths, ties: Ties, fixed: Mapping[str, Fixed], tensors: dict[
     held = {*fixed, *_clipped(widths, ties)}
     wider = align_sums(triples, scales, list(held))
     summed = {leader for triple in triples for leader in triple}
-    wider |= align_requantized(_requantized(widths, ties), scales | wider, held | summed)
+    zeros = {leader: _zero_of(tensors[leader]) for leader in ties.groups()}
+    wider |= align_requantized(_requantized(widths, ties), scales | wider, zeros, held | summed)
     for leader, scale in wider.items():
         share = 100 * (scale / scales[leader] - 1)
         for name in ties.groups()[leader]:
@@ -118,6 +119,11 @@ def _clipped(widths: Widths, ties: Ties) -> set[str]:
 def _scale_of(tensor: TensorPlan) -> float:
     assert tensor.qparams is not None
     return float(tensor.qparams.scale)
+
+
+def _zero_of(tensor: TensorPlan) -> int:
+    assert tensor.qparams is not None
+    return int(tensor.qparams.zero_point)
 
 
 def _named(value: ir.Value) -> str:

@@ -86,8 +86,7 @@ def test_both_files_are_alike_and_closer_to_float(name: str, monkeypatch: pytest
         files.append((found, Interpreter(model_content=tflite).get_signature_runner()(**X)["y"], tflite))
     step = plan.tensors["y"].qparams.scale  # type: ignore[union-attr]
     apart = np.abs(files[0][0] - files[0][1]) / step
-    assert apart.max() < 1.5
-    assert np.mean(apart > 0.5) < 0.005  # one number of 256 may lie on a tie
+    assert apart.max() < 0.5
     errors = [np.square(found - exact).mean() for found, _, _ in files]
     assert errors[0] < errors[1]
     codes = [[o.code for o in read_tflite(tflite).operators].count("QUANTIZE") for _, _, tflite in files]
@@ -100,24 +99,22 @@ def test_onnxruntime_requantizes_inside_the_concat() -> None:
     assert kinds.count("QuantizeLinear") == kinds.count("Concat") + 3  # each Concat's own, x, c, y
 
 
-STEPS = np.array([n for n in range(-255, 256) if n != -128])
-
-
 @settings(max_examples=100, deadline=None)
-@given(st.floats(1e-4, 1), st.floats(2, 85))
-def test_aligned_requantizations_are_equal_in_both_runtimes(own: float, ratio: float) -> None:
+@given(st.floats(1e-4, 1), st.floats(2, 85), st.integers(-128, 127))
+def test_aligned_requantizations_are_equal_in_both_runtimes(own: float, ratio: float, zero_point: int) -> None:
+    steps = np.arange(-128, 128) - zero_point
     old = {"own": own, "all": own * ratio}
-    new = old | align_requantized([("own", "all")], old, [])
+    new = old | align_requantized([("own", "all")], old, {"own": zero_point}, [])
     assert new["all"] == old["all"]
-    assert 1 <= new["own"] / own <= 1.7
+    assert 1 - 1e-5 <= new["own"] / own <= 1.7
     a, b = np.float32(new["own"]), np.float32(new["all"])
-    onnxruntime = np.rint(STEPS.astype(np.float32) * a / b).astype(int)
-    xnnpack = (STEPS * int(np.rint(256 * (a / b))) + 128) >> 8
+    onnxruntime = np.rint(steps.astype(np.float32) * a / b).astype(int)
+    xnnpack = (steps * int(np.rint(256 * (a / b))) + 128) >> 8
     np.testing.assert_array_equal(onnxruntime, xnnpack)
 
 
 def test_scales_of_sums_and_kernels_are_left() -> None:
-    assert align_requantized([("own", "all")], {"own": 0.01, "all": 0.033}, ["own"]) == {}
+    assert align_requantized([("own", "all")], {"own": 0.01, "all": 0.033}, {"own": 0}, ["own"]) == {}
 
 
 def test_training_knows_the_second_grid() -> None:
