@@ -13,7 +13,8 @@ import onnx_ir as ir
 from exporter import graph, inference
 from exporter.errors import RecipeError
 from exporter.pruning.branches import ends_of, without
-from exporter.pruning.channels import Channels, Ids, channels_of
+from exporter.pruning.channels import Channels, Ids
+from exporter.pruning.dependencies import channels_of
 
 __all__ = ["prune_channels", "wanted_saliency"]
 

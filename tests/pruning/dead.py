@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from exporter import graph
-from exporter.pruning.channels import channels_of
+from exporter.pruning.dependencies import channels_of
 
 __all__ = ["deadened"]
 
