@@ -46,6 +46,8 @@ def _give(found: Channels, node: ir.Node, axis: int, ids: Ids) -> bool:
 
 
 def _same(found: Channels, node: ir.Node, axis: int, ids: Ids) -> bool:
+    if node.op_type == "BatchNormalization" and axis != 1:
+        return False
     for value in node.inputs[1:]:
         array = graph.constant(value)
         if array is None and value is not None:
@@ -105,13 +107,17 @@ def _linear(found: Channels, node: ir.Node, axis: int, ids: Ids) -> bool:
 
 
 def _positions(node: ir.Node) -> int:
-    """How often one sample goes through a linear layer: it may be all rows of a matrix, or one of each token."""
+    """How often one sample goes through a linear layer: once for each token, also where their rows are one matrix."""
     source = node.inputs[0]
+    shape = _shape(source)
     maker = None if source is None else source.producer()
-    if maker is not None and maker.op_type == "Reshape" and _rank(node) == 2:
-        source = maker.inputs[0]
-    shape = (None if source is None else graph.shape_of(source)) or ()
+    if maker is not None and maker.op_type == "Reshape" and _shape(maker.inputs[0])[-1:] == shape[-1:]:
+        shape = _shape(maker.inputs[0])
     return int(np.prod([d for d in shape[1:-1] if d is not None]))
+
+
+def _shape(value: ir.Value | None) -> tuple[int | None, ...]:
+    return tuple((None if value is None else graph.shape_of(value)) or ())
 
 
 def _bias(found: Channels, node: ir.Node, made: Ids, *, makes: bool) -> None:

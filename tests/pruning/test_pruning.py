@@ -83,6 +83,30 @@ def test_channels_go_with_all_that_hangs_on_them(name: str) -> None:
     assert size(found.model) < size(model)
 
 
+@pytest.mark.parametrize(
+    ("name", "each"),
+    [
+        ("chain", 64 * 4 * 8 * 9 + 64 * 8 * 8 * 9 + 8 * 3),
+        ("wide flatten", 64 * 4 * 8 * 9 + 32 * 3),
+        ("tokens", 32 * (8 * 16 + 16 * 8) + 4 * 3),
+        ("rows of tokens", 32 * (8 * 16 + 16 * 8) + 4 * 3),
+    ],
+)
+def test_multiply_adds_are_those_of_one_sample(name: str, each: int) -> None:
+    found = prune(build(name), Prune(method="channels", amount=0.1, multiple=1), [X])
+    assert found.facts.multiply_adds_before == each
+
+
+def test_a_norm_of_tokens_is_not_one_of_channels() -> None:
+    """As many tokens as hidden channels: the norm's numbers are those of the tokens."""
+    square = {"up": noise(4, 8), "down": noise(8, 4), "b2": noise(8), "b3": noise(8), "mean": noise(8)}
+    text = """main (float[N,8,4] x) => (float[N,4] y) { a = MatMul(x, up)
+        h = BatchNormalization(a, b2, b3, mean, positive) z = MatMul(h, down) y = ReduceMean<keepdims=0>(z, channel) }"""
+    model = model_of(text, **square, positive=ARRAYS["positive"], channel=ARRAYS["channel"])
+    with pytest.raises(RecipeError, match="none can be removed"):
+        prune(model, Prune(method="channels", amount=0.2, multiple=1), [{"x": noise(5, 8, 4)}])
+
+
 def test_the_least_important_go_by_lots() -> None:
     found = prune(build("residual"), Prune(method="channels", amount=0.3, multiple=4), [X])
     shapes = {n: tuple(found.model.graph.initializers[n].shape or ()) for n in ("w", "w8", "u8")}
