@@ -101,7 +101,8 @@ def test_a_norm_of_tokens_is_not_one_of_channels() -> None:
     """As many tokens as hidden channels: the norm's numbers are those of the tokens."""
     square = {"up": noise(4, 8), "down": noise(8, 4), "b2": noise(8), "b3": noise(8), "mean": noise(8)}
     text = """main (float[N,8,4] x) => (float[N,4] y) { a = MatMul(x, up)
-        h = BatchNormalization(a, b2, b3, mean, positive) z = MatMul(h, down) y = ReduceMean<keepdims=0>(z, channel) }"""
+        h = BatchNormalization(a, b2, b3, mean, positive) z = MatMul(h, down)
+        y = ReduceMean<keepdims=0>(z, channel) }"""
     model = model_of(text, **square, positive=ARRAYS["positive"], channel=ARRAYS["channel"])
     with pytest.raises(RecipeError, match="none can be removed"):
         prune(model, Prune(method="channels", amount=0.2, multiple=1), [{"x": noise(5, 8, 4)}])
