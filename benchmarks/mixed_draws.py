@@ -18,12 +18,12 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from benchmarks.measure import cifar10, machine, table
-from benchmarks.mixed_precision import recipe
+from benchmarks.mixed_precision import Logits, nearness, recipe
 from benchmarks.resnet20 import RECIPE
 from exporter.quantization import quantize
 from exporter.quantize import apply
 from exporter.recipe import Quantize, read_recipe
-from exporter.reference import divergence, session
+from exporter.reference import session
 from exporter.subject import open_subject
 
 __all__ = ["rounded"]
@@ -34,7 +34,7 @@ PAIRS = (("3 on average", "all int3"), ("2.5 on average", "all int2"))
 IMAGES, ROWS = 520, 40
 
 
-def outputs(model: ir.Model, images: Images) -> npt.NDArray[np.float64]:
+def outputs(model: ir.Model, images: Images) -> Logits:
     """Logits [N,10] for images [N,3,32,32], on one thread."""
     opened = session(model, threads=1)
     name, result = opened.get_inputs()[0].name, opened.get_outputs()[0].name
@@ -66,8 +66,7 @@ def main() -> None:
         for plan in PLANS:
             wishes = read_recipe(given.out / plan.replace(" ", "-") / "recipe.toml").quantize
             got = outputs(rounded(model, wishes, train[draw * IMAGES :][:IMAGES]), tests)
-            top, same = (100 * float(np.mean(got.argmax(1) == wanted)) for wanted in (labels, exact.argmax(1)))
-            found[plan].append((top, divergence(exact, got, classes=True), same))
+            found[plan].append((100 * float(np.mean(got.argmax(1) == labels)), *nearness(exact, got)))
             print(draw, plan, *(f"{value:.4f}" for value in found[plan][-1]), file=sys.stderr, flush=True)
     rows = []
     for plan in PLANS:

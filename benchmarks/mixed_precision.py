@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.measure import cifar10, data, interleaved, machine, table
 from benchmarks.resnet20 import RECIPE
@@ -31,8 +32,9 @@ from exporter.reference import divergence
 from exporter.search import Budget, search
 from exporter.subject import Subject, open_subject
 
-__all__ = ["recipe"]
+__all__ = ["Logits", "nearness", "recipe"]
 
+Logits = npt.NDArray[np.float64]
 WIDTHS = ("int2", "int3", "int4", "int5", "int6")
 
 
@@ -53,14 +55,17 @@ def measured(wanted: Recipe, subject: Subject, out: Path) -> dict[str, Any]:
     return found["artifacts"]
 
 
-def nearness(bundle: Path) -> tuple[float, float]:
-    """Of the ONNX file to the float file on the 2,000 test images: mean divergence, nats; same class, per cent."""
-    images = cifar10("cifar10_test2000.npz")[0]
-    exact, found = (
-        np.concatenate([run(image[None]) for image in images]).astype(np.float64)
-        for run in (onnx_runner(bundle / name) for name in ("float.onnx", "model.onnx"))
-    )
+def nearness(exact: Logits, found: Logits) -> tuple[float, float]:
+    """Of logits [N,10] to the float network's: mean divergence, nats; same class, per cent."""
     return divergence(exact, found, classes=True), 100 * float(np.mean(exact.argmax(1) == found.argmax(1)))
+
+
+def _shipped(bundle: Path) -> tuple[float, float]:
+    """Nearness of the bundle's ONNX file to its float file on the 2,000 test images."""
+    images = cifar10("cifar10_test2000.npz")[0]
+    runs = (onnx_runner(bundle / name) for name in ("float.onnx", "model.onnx"))
+    exact, found = (np.concatenate([run(image[None]) for image in images]).astype(np.float64) for run in runs)
+    return nearness(exact, found)
 
 
 def once(out: Path, scheduler: str | None) -> None:
@@ -117,7 +122,7 @@ def within_latency(out: Path) -> None:
             files = measured(with_overrides(wanted, {"quantize.override": some}), subject, bundle)
             runs = [onnx_runner(bundle / path) for path in ("model.onnx", "float.onnx")]
             took = interleaved(*(partial(run, image) for run in runs))[2]
-            far, _ = nearness(bundle)
+            far, _ = _shipped(bundle)
             rows.append([name, point.widths.count("int8"), f"{point.time:.3f}", f"{took:.3f}",
                          f"{point.shipped.divergence if point.shipped else point.divergence:.5f}", f"{far:.5f}",
                          f"{files['onnxruntime']['metric']:.2f}"])  # fmt: skip
@@ -149,7 +154,7 @@ def compare(out: Path, rounder: str) -> None:
     for name, changes in plans.items():
         files = measured(with_overrides(wanted, changes), subject, out / name.replace(" ", "-"))
         both = [f"{files[runtime]['metric']:.2f}" for runtime in ("float", "onnxruntime", "tflite")]
-        far, same = nearness(out / name.replace(" ", "-"))
+        far, same = _shipped(out / name.replace(" ", "-"))
         point = sizes[name]
         seen = f"{point.divergence:.4f}", f"{point.shipped.divergence:.4f}"
         rows.append([name, point.bytes, files["onnxruntime"]["bytes"], *both, *seen, f"{far:.4f}", f"{same:.2f}"])
