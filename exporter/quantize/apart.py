@@ -71,15 +71,18 @@ def _group(ties: Ties, name: str) -> list[str]:
 
 
 def _read_elsewhere(ties: Ties, grids: Mapping[str, Grid], name: str, concat: ir.Node, widths: Widths) -> bool:
-    """Does anything but this Concat see the group's numbers? Not where it is a second grid already."""
+    """Does anything but this Concat see the group's integers? Not where it is a second grid already."""
     if grids[name].readers:
         return False
     for member in _group(ties, name):
         value = grids[member].value
-        if value.is_graph_output():
+        maker = value.producer()
+        made = maker is not None and maker in widths
+        if made and value.is_graph_output():
             return True
         for reader in graph.consumers(value):
-            passes = reader in widths and isinstance(widths.rule(reader), Same) and reader.op_type != "Concat"
-            if reader is not concat and not passes:
+            if reader is concat or (reader not in widths and not made):  # what comes in float is read in float there
+                continue
+            if reader not in widths or not isinstance(widths.rule(reader), Same) or reader.op_type == "Concat":
                 return True
     return False
