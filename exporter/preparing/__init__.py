@@ -22,6 +22,7 @@ from exporter.preparing.int8_forms import int8_forms
 from exporter.preparing.linear import linear
 from exporter.preparing.lone_norms import lone_norms
 from exporter.preparing.movement import movement
+from exporter.preparing.overhang import overhang
 from exporter.preparing.pooling import pooling
 from exporter.preparing.rotate import rotate
 from exporter.preparing.shuffles import shuffles
@@ -40,6 +41,7 @@ PASSES: Mapping[str, Callable[[ir.Model], None]] = {
     "fusible": fusible,
     "batch_norm": batch_norm,
     "transformer": transformer,
+    "overhang": overhang,
     "pooling": pooling,
     "movement": movement,
     "shuffles": shuffles,
