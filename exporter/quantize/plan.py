@@ -109,7 +109,12 @@ def _scale(
 ) -> float:
     """Of one int8 grid for all of them."""
     low, high = _range([_named(grids[n].value) for n in names], stats, observe, ACTIVATIONS[8])
-    return float(grid.qparams_from_range(low, high, ACTIVATIONS[8]).scale)
+    return float(_qparams(low, high, ACTIVATIONS[8]).scale)
+
+
+def _qparams(low: float, high: float, scheme: Scheme) -> QParams:
+    """XNNPACK loads no layer whose output has next to no scale, and what was always 0 may be a little more one day."""
+    return grid.qparams_from_range(low, 1.0 if low == high == 0 else high, scheme)
 
 
 def _plan_rest(
@@ -153,8 +158,10 @@ def _plan_activations(
             why = f"fixed by the TFLite kernel: scale {row.scale:g}, zero_point {row.zero_point}"
         else:
             low, high = _range([_named(grids[n].value) for n in names], stats, observe, scheme)
-            qparams = grid.qparams_from_range(low, high, scheme)
             why = f"{observer} over calibration: [{low:.6g}, {high:.6g}]"
+            if low == high == 0:
+                why = "nothing but zeros in calibration: [0, 1]"
+            qparams = _qparams(low, high, scheme)
         if len(names) > 1:
             why += f"; shared by {len(names)} tensors of one scale"
         for name in names:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
+from exporter.emit.ort import emit_onnx
+from exporter.emit.tflite import emit_tflite
 from exporter.errors import PlanError
-from exporter.quantize import make_plan
+from exporter.quantize import apply, make_plan
 from exporter.recipe import Quantize
 from exporter.types import PerChannel, PerTensor, Plan
 from tests.numbers import noise
-from tests.quantize.graphs import model_of, stats_of
+from tests.quantize.graphs import model_of, run, stats_of
 
 CONV = "main (float[1,3,8,8] x) => (float[1,4,8,8] y) { c = Conv<pads=[1,1,1,1]>(x, w, b)  y = Relu(c) }"
 
@@ -28,6 +31,18 @@ def test_convolution_per_channel_weights_and_bias_at_the_product_scale():
     np.testing.assert_array_equal(plan.tensors["b"].qparams.scale, product)
     assert plan.tensors["y"].qparams.zero_point == -128
     assert not plan.float_nodes
+
+
+def test_a_layer_that_gave_nothing_but_zeros_runs_in_both():
+    """With next to no scale XNNPACK did not load the file."""
+    model = model_of(CONV, w=noise(4, 3, 3, 3), b=np.full(4, -100, np.float32))
+    feeds = {"x": noise(1, 3, 8, 8)}
+    plan = make_plan(model, stats_of(model, feeds))
+    assert "nothing but zeros" in plan.tensors["y"].why
+    quantized = apply(model, plan)
+    found = Interpreter(model_content=emit_tflite(quantized, plan)).get_signature_runner()(**feeds)["y"]
+    assert not found.any()
+    assert not run(emit_onnx(quantized, plan), feeds)["y"].any()
 
 
 def test_per_tensor_granularity():
