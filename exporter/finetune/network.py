@@ -71,8 +71,9 @@ class Network:
             if node.op_type not in known or node.domain not in {"", "ai.onnx"}:
                 raise UnsupportedError(graph.node_name(node), node.op_type, "", "no gradient", "leave [finetune] out")
         self.scales: dict[str, LearnedScale] = {}
+        grids = plan.grids
         for names, movable in shared_scales(model, plan):
-            q = plan.grids[names[0]].qparams
+            q = grids[names[0]].qparams
             assert q is not None
             one = LearnedScale(q, learned=movable)
             self.scales |= dict.fromkeys(names, one)
@@ -190,19 +191,22 @@ class Network:
     def fix_scales(self) -> None:
         """From here on activations keep the scales that they would ship with now."""
         self._plan = self._planned()
+        grids = self._plan.grids
         for name, one in self.scales.items():
-            q = self._plan.grids[name].qparams
+            q = grids[name].qparams
             assert q is not None
             one.fix(float(q.scale))
 
     def _planned(self) -> Plan:
         """The plan with the activation scales as they are now."""
-        tensors = dict(self._plan.grids)
-        for name, one in self.scales.items():
-            tensors[name] = _scaled(tensors[name], np.asarray(one.scale.detach().numpy(), np.float32))
-        if all(tensors[name] is self._plan.grids[name] for name in self.scales):
+        before = self._plan.grids
+        now = {
+            name: _scaled(before[name], np.asarray(one.scale.detach().numpy(), np.float32))
+            for name, one in self.scales.items()
+        }
+        if all(tensor is before[name] for name, tensor in now.items()):
             return self._plan  # aligning again would widen again
-        return aligned(self._model, self._plan.with_grids(tensors))
+        return aligned(self._model, self._plan.with_grids({**before, **now}))
 
     def result(self) -> Trained:
         """Everything as it is now; learned scales around sums are aligned, which widens them by under 1 %."""
