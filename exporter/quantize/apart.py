@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import onnx_ir as ir
 
 from exporter import graph
-from exporter.ops import OPS, Same
-from exporter.quantize.regions import activation_inputs
+from exporter.ops import Same
 from exporter.quantize.ties import Ties
 from exporter.quantize.widths import Grid, Widths
 
@@ -33,7 +32,7 @@ def apart(
     ties, concats = _untied(widths, grids, held)
     found: set[tuple[str, str]] = set()
     for node in concats:
-        *names, result = dict.fromkeys(_tied(widths, node, grids))
+        *names, result = dict.fromkeys(widths.names(node, grids))
         own = {name: scale_of(_group(ties, name)) for name in names}
         ties.tie([result, *(name for name in names if not _read_elsewhere(ties, grids, name, node, widths))])
         for name in sorted(names, key=lambda n: -own[n]):
@@ -49,7 +48,7 @@ def apart(
 def _untied(widths: Widths, grids: Mapping[str, Grid], held: Iterable[str]) -> tuple[Ties, list[ir.Node]]:
     """Ties of all nodes but the Concats that are asked about, and these, in graph order."""
     whole, ties, concats = Ties(grids), Ties(grids), []
-    tied = [(node, _tied(widths, node, grids)) for node in widths.nodes if isinstance(widths.rule(node), Same)]
+    tied = [(node, widths.names(node, grids)) for node in widths.nodes if isinstance(widths.rule(node), Same)]
     for _, names in tied:
         whole.tie(names)
     kept = {whole.leader(name) for name in held if name in grids}
@@ -59,11 +58,6 @@ def _untied(widths: Widths, grids: Mapping[str, Grid], held: Iterable[str]) -> t
         else:
             ties.tie(names)
     return ties, concats
-
-
-def _tied(widths: Widths, node: ir.Node, grids: Mapping[str, Grid]) -> list[str]:
-    names = [widths.name(v, node) for v in [*activation_inputs(node, OPS[node.op_type]), *node.outputs]]
-    return [name for name in names if name in grids]
 
 
 def _group(ties: Ties, name: str) -> list[str]:

@@ -24,8 +24,7 @@ def ties_of(widths: Widths, grids: Mapping[str, Grid]) -> tuple[Ties, dict[str, 
     ties = Ties(grids)
     for node in widths.nodes:
         if isinstance(widths.rule(node), Same):
-            names = [widths.name(v, node) for v in [*activation_inputs(node, OPS[node.op_type]), *node.outputs]]
-            ties.tie([n for n in names if n in grids])
+            ties.tie(widths.names(node, grids))
     fixed: dict[str, Fixed] = {}
     for node in widths.nodes:
         rule = widths.rule(node)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -73,6 +73,11 @@ class Widths:
             return f"{value.name}_int{bits}"
         reader = graph.node_name(node)
         return f"{value.name}_for_{reader}" if (value.name, reader) in self._apart else value.name
+
+    def names(self, node: ir.Node, grids: Container[str]) -> list[str]:
+        """Of what the node reads and writes, as far as it is in ``grids``: inputs first."""
+        values = [*activation_inputs(node, OPS[node.op_type]), *node.outputs]
+        return [name for name in (self.name(value, node) for value in values) if name in grids]
 
     def grids(self) -> dict[str, Grid]:
         """All that the nodes read and write, by name. What a fused Relu or Clip reads never exists as a tensor."""
