@@ -257,20 +257,7 @@ def _analyse(
         "layers": [asdict(layer) for layer in layers],
         "histograms": [packing.histogram(layer.value, found.stats[layer.value], plan) for layer in worst],
         "parity": None if parity is None else asdict(parity),
-        "weights": {
-            name: [
-                {
-                    "stored": u[0].stored,
-                    "runs": u[0].runs,
-                    "label": u[0].label,
-                    "op": u[0].op,
-                    "weights": len(u),
-                    "values": sum(w.count for w in u),
-                }
-                for u in by_use(some)
-            ]
-            for name, some in uses.items()
-        },
+        "weights": {name: [_counted(alike) for alike in by_use(some)] for name, some in uses.items()},
         "pruning": None if pruning is None else asdict(pruning),
         "training": [asdict(history) for history in trained],
         "no_gains": [worth.to_dict(each) for each in no_gains],
@@ -321,6 +308,13 @@ def _weight_uses(bundle: bundles.Bundle) -> dict[str, Sequence[WeightUse]]:
         if kernels is not None and kernels.weights:
             found[str(artifact["name"])] = kernels.weights
     return found
+
+
+def _counted(alike: Sequence[WeightUse]) -> dict[str, Any]:
+    """Weights of one use as analysis.json has them: how many, and values in all of them."""
+    one, values = alike[0], sum(use.count for use in alike)
+    kind = {"stored": one.stored, "runs": one.runs, "label": one.label, "op": one.op}
+    return {**kind, "weights": len(alike), "values": values}
 
 
 def _kept_wide(uses: Sequence[WeightUse], plan: Plan) -> list[str]:

@@ -53,6 +53,7 @@ def mse(stats: TensorStats, scheme: Scheme) -> tuple[float, float]:
     square = (n * (start * start + start * spread + spread * spread / 3)).sum()
 
     def error(low: Floats, high: Floats) -> Floats:
+        """Squared rounding error of the histogram, by range: low and high [ranges] -> [ranges]."""
         q = grid.qparams_from_range(low, high, each)
         levels = np.arange(scheme.qmin, scheme.qmax + 1) - q.zero_point[:, None]
         values = levels * q.scale[:, None].astype(np.float64)
@@ -92,6 +93,7 @@ def entropy(stats: TensorStats, scheme: Scheme) -> tuple[float, float]:
     )
 
     def divergence(low: Floats, high: Floats) -> Floats:
+        """KL divergence of the histogram from itself on a grid, by range: low and high [ranges] -> [ranges]."""
         first = np.clip(np.floor((low - edge) / width), 0, len(counts) - 1).astype(np.intp)
         last = np.clip(np.ceil((high - edge) / width), first + 1, len(counts)).astype(np.intp)
         # sum p log p - sum p log q with q constant over the filled bins of a group; both by differences of running sums

@@ -40,6 +40,7 @@ class Buffer:
         self.data, self.place = data, 0
 
     def Pack(self, builder: flatbuffers.Builder) -> int:
+        """Write the buffer's table, as the generated classes do; its offset in the builder."""
         vector = None
         if self.data is not None and not self.place:
             content = bytes(Content((self.data,)))

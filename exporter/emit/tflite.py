@@ -162,6 +162,7 @@ class _Emitter(Values):
         return quant_of(quantizer)[0]
 
     def constant(self, value: ir.Value | None) -> tuple[npt.NDArray[Any], Quant | None] | None:
+        """A constant's numbers as they are stored, and its grid where they are integers; None for what is computed."""
         if value is None:
             return None
         node = value.producer()

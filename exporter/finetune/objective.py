@@ -64,6 +64,7 @@ class Objective:
     def loss(
         self, made: Mapping[str, Tensor], taught: Mapping[str, Tensor], labels: npt.NDArray[np.generic] | None
     ) -> Tensor:
+        """[]: how far the outputs are from the float network's and, for the rest of the weight, from the labels."""
         total = torch.zeros(())
         for place, name in enumerate(self.outputs):
             if self.distillation == 0 or not taught[name].is_floating_point():

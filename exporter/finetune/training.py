@@ -147,6 +147,7 @@ class _Run:
         return 0 < patience < len(self.history) - self.best
 
     def epoch(self, number: int, told: Callable[[int], None]) -> None:
+        """Once through the samples, as epoch ``number`` from 1 on; ``told`` hears of each step before it."""
         steps, losses = self.samples.steps(), []
         for step, batch in enumerate(self.samples.epoch(number)):
             told(step)
